@@ -1,0 +1,1 @@
+"""LEARNED: the model, behind one protocol."""

@@ -1,0 +1,44 @@
+"""The protocol that every policy keeps: generate groups, update on samples, save, load, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from azr.records import Group, Sample, Sampling
+
+Progress = Callable[[int, int], None]  # (done, total) units of the running phase
+
+
+class Policy(Protocol):
+    style: str  # "completion" or "chat": how this model wants to be prompted
+
+    def generate(
+        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
+        """Sample `samples_per_prompt` completions of each prompt; one Group a prompt, in order.
+
+        The same prompts, weights and `sampling.seed` give the same groups.
+        """
+        ...
+
+    def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
+        """One clipped policy-gradient step. Returns metrics (see docs/metrics.md); {} -like zeros without signal."""
+        ...
+
+    def format_chat(self, user: str) -> str:
+        """The prompt text for one user turn in the model's own chat template, ready to be answered."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write adapter (or weights) and optimizer state into `folder` as safetensors and JSON."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote. Raises UserError for a truncated file or another model's."""
+        ...
+
+    def describe(self) -> dict[str, str | int | float]:
+        """Name, parameters (all, trained), precision per phase, device, threads, bytes held."""
+        ...

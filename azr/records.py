@@ -1,0 +1,128 @@
+"""The frozen records that flow between the rooms: proposal, task, attempt, verdict, sample.
+
+A failure of the model is a value in one of these records (`reason`, `status`), never an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+TaskType = Literal["deduction", "abduction", "induction"]
+Role = Literal["propose", "solve"]
+StopReason = Literal["stop", "eos", "length"]
+TASK_TYPES: tuple[TaskType, ...] = get_args(TaskType)
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample: training uses temperature 1 and no truncation, so that the ratio is unbiased."""
+
+    max_new_tokens: int
+    temperature: float = 1.0  # 0 means greedy
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled continuation. `token_ids` includes the stop or end token; `text` excludes it."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[float, ...]  # one a token, nats, under the distribution it was sampled from
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt and its G completions."""
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One input (an argument list as literals) and what the program returns for it."""
+
+    input: str
+    output: str  # `repr` of the value, for people and prompts
+    gold: bytes  # canonical encoding of the value: what the judge compares
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A validated task. Deduction and abduction have one pair; induction shows the first half of its pairs."""
+
+    type: TaskType
+    program: str
+    pairs: tuple[Pair, ...]
+    message: str = ""  # induction only: the proposer's hint
+
+    @property
+    def shown(self) -> tuple[Pair, ...]:
+        return self.pairs[: max(1, len(self.pairs) // 2)]
+
+    @property
+    def hidden(self) -> tuple[Pair, ...]:
+        return self.pairs[max(1, len(self.pairs) // 2) :]
+
+    @property
+    def id(self) -> str:
+        """Content hash: the same task has the same id in every run."""
+        digest = hashlib.sha256(f"{self.type}\0{self.program}\0{self.message}".encode("utf-8", "surrogatepass"))
+        for pair in self.pairs:
+            digest.update(b"\0" + pair.input.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the proposer wrote, and what became of it: a task, or the reason of its rejection."""
+
+    type: TaskType
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+    references: tuple[str, ...]  # programs shown in the prompt
+    program: str | None = None
+    inputs: tuple[str, ...] = ()
+    message: str = ""
+    task: Task | None = None
+    repeated: bool = False  # valid, but the buffer or this step has it already
+    reason: str = ""  # why it is no task; empty for a task
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer of the solver. `answer` is None if the completion breaks the format."""
+
+    task: Task
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+    answer: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judge's word on one answer."""
+
+    correct: bool
+    status: str  # a Status of the executor; "ok" also for a well-formed wrong answer
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training example: what was sampled, and how much more of it is wanted."""
+
+    role: Role
+    task_type: TaskType
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]  # of the generating weights
+    reward: float
+    advantage: float
