@@ -1,0 +1,1 @@
+"""EVALUATED: benchmarks, scores with intervals, and paired comparisons of two models."""
