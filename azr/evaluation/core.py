@@ -65,7 +65,8 @@ def _interval(p: float, n: int, confidence: float) -> tuple[float, float]:
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact McNemar p-value from the discordant pairs; 1.0 where there are none.
 
-    McNemar 1947, Psychometrika 12, with the exact binomial tail: 2·P(X <= min(gained, lost)), X ~ Bin(gained + lost, 1/2).
+    McNemar 1947, Psychometrika 12, with the exact binomial tail: 2·P(X <= min(gained, lost)) for
+    X ~ Bin(gained + lost, 1/2).
     """
     if gained < 0 or lost < 0:
         raise ValueError(f"counts cannot be negative, got {gained=} {lost=}")
