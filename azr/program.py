@@ -1,0 +1,99 @@
+"""What a program looks like apart from its names: normal form, shape, triviality, distance.
+
+The normal form renames the function's own variables by order of appearance and drops docstrings and annotations:
+two programs with the same normal form are the same program. The shape also forgets every constant's value.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import warnings
+
+_BUILTIN_NAMES = frozenset(dir(builtins))
+
+
+def parse(source: str) -> ast.Module | None:
+    """The syntax tree, or None where Python has none for this text (NUL bytes and deep nesting included)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "invalid escape sequence" in the model's code is not our user's business
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+class _Normaliser(ast.NodeTransformer):
+    def __init__(self, forget_constants: bool) -> None:
+        self.forget_constants = forget_constants
+        self.names: dict[str, str] = {}
+
+    def rename(self, name: str) -> str:
+        return name if name in _BUILTIN_NAMES else self.names.setdefault(name, f"v{len(self.names)}")
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Name(self.rename(node.id), node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return ast.arg(self.rename(node.arg), None)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        name = self.rename(node.name)
+        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1 else node.body
+        node.name, node.body, node.returns = name, body, None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is None:
+            return ast.Pass()
+        return self.generic_visit(ast.Assign([node.target], node.value))
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        if node.arg in self.names:
+            node.arg = self.names[node.arg]
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant(type(node.value).__name__) if self.forget_constants else node
+
+
+def _dump(source: str, forget_constants: bool) -> str:
+    tree = parse(source)
+    if tree is None:
+        return source
+    try:
+        return ast.dump(_Normaliser(forget_constants).visit(tree))
+    except RecursionError:
+        return source
+
+
+def normal_form(source: str) -> str:
+    """Equal for programs that differ in names, layout, comments, docstrings and annotations only."""
+    return _dump(source, forget_constants=False)
+
+
+def shape(source: str) -> str:
+    """The normal form without the values of constants: `x + 1` and `y + 2` have one shape."""
+    return _dump(source, forget_constants=True)
+
+
+def is_trivial(source: str) -> bool:
+    """True for the identity and for constants: one `return` of an argument, or of nothing that names an argument."""
+    tree = parse(source)
+    if tree is None or not tree.body or not isinstance(tree.body[-1], ast.FunctionDef):
+        return False
+    function = tree.body[-1]
+    body = [n for n in function.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+    if not body:
+        return True
+    arguments = {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}
+    if len(body) == 1 and isinstance(body[0], ast.Return) and isinstance(body[0].value, ast.Name):
+        return True
+    used = {n.id for statement in body for n in ast.walk(statement) if isinstance(n, ast.Name)}
+    return not used & arguments
+
+
+def distance(a: str, b: str) -> float:
+    """Edit distance of two programs' lines of text, 0 (equal) to 1 (nothing shared)."""
+    return 1.0 - difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()

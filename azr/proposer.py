@@ -1,0 +1,125 @@
+"""PROPOSED: references from the buffer -> prompts -> proposals -> valid tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from azr import prompts
+from azr.buffer import Buffer, task_key
+from azr.config import TasksConfig
+from azr.executor import Executor, Status, ValidationRequest
+from azr.policy.base import Policy, Progress
+from azr.prompts import Example, ParsedProposal
+from azr.records import Completion, Proposal, Sampling, Task, TaskType
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One proposer prompt before it is text."""
+
+    type: TaskType
+    references: tuple[Example, ...]
+    program: str = ""  # induction: the program whose inputs are asked for
+
+
+def requests(config: TasksConfig, buffer: Buffer, style: str, rng: random.Random) -> list[Request]:
+    """`config.prompts` requests, dealt over the task types in turn."""
+    return [_request(config.types[i % len(config.types)], config, buffer, style, rng) for i in range(config.prompts)]
+
+
+def _request(kind: TaskType, config: TasksConfig, buffer: Buffer, style: str, rng: random.Random) -> Request:
+    program = buffer.sample_program(rng) or prompts.IDENTITY.program if kind == "induction" else ""
+    # Another task about the same program would give the message and inputs away.
+    shown = [t for t in buffer.sample(kind, config.references + 1, rng) if t.program != program][: config.references]
+    examples = [prompts.example_of(task) for task in shown]
+    if style == "completion":
+        spare = prompts.INDUCTION_EXAMPLES if kind == "induction" else prompts.FORMAT_EXAMPLES
+        fill = [e for e in spare if e.program != program][: config.references - len(examples)]
+        examples = list(fill) + examples
+    rng.shuffle(examples)
+    return Request(kind, tuple(examples), program)
+
+
+def prompt_text(request: Request, policy: Policy, induction_inputs: int) -> str:
+    induction = request.type == "induction"
+    if policy.style == "completion":
+        if induction:
+            return prompts.propose_induction_completion(request.references, request.program, induction_inputs)
+        return prompts.propose_completion(request.references)
+    if induction:
+        return policy.format_chat(prompts.propose_induction_chat(request.references, request.program, induction_inputs))
+    return policy.format_chat(prompts.propose_chat(request.type, request.references))
+
+
+def propose(
+    policy: Policy, buffer: Buffer, config: TasksConfig, seed: int, progress: Progress | None = None
+) -> list[Proposal]:
+    """Sample `proposals_per_prompt` proposals of each request and parse them. Nothing is run yet."""
+    asked = requests(config, buffer, policy.style, random.Random(seed))
+    sampling = Sampling(
+        max_new_tokens=config.proposal_tokens,
+        temperature=config.temperature,
+        stop=prompts.PROPOSAL_STOP if policy.style == "completion" else prompts.CHAT_STOP,
+        seed=seed,
+    )
+    texts = [prompt_text(request, policy, config.induction_inputs) for request in asked]
+    groups = policy.generate(texts, config.proposals_per_prompt, sampling, progress)
+    return [
+        _parse(request, group.prompt_ids, completion, policy.style, config.induction_inputs)
+        for request, group in zip(asked, groups, strict=True)
+        for completion in group.completions
+    ]
+
+
+def _parse(
+    request: Request, prompt_ids: tuple[int, ...], completion: Completion, style: str, induction_inputs: int
+) -> Proposal:
+    parsed = _parse_text(request, completion, style, induction_inputs)
+    program = request.program if parsed.program == "" else parsed.program
+    references = tuple(example.program for example in request.references)
+    return Proposal(
+        request.type, prompt_ids, completion, references, program, parsed.inputs, parsed.message, reason=parsed.reason
+    )
+
+
+def _parse_text(request: Request, completion: Completion, style: str, induction_inputs: int) -> ParsedProposal:
+    if completion.stop_reason == "length":
+        return ParsedProposal(None, reason="cut at the longest length")
+    if style == "chat":
+        answer = prompts.chat_answer(completion.text)
+        if answer is None:
+            return ParsedProposal(None, reason="no <answer>")
+        if request.type == "induction":
+            return prompts.parse_induction_proposal(answer, induction_inputs)
+        block = prompts.unfenced(answer)
+        return ParsedProposal(None, reason="no ```python block") if block is None else prompts.parse_proposal(block)
+    if request.type == "induction":
+        return prompts.parse_induction_proposal(f"# {completion.text}", induction_inputs)
+    return prompts.parse_proposal(f"def f({completion.text}")
+
+
+def validate(
+    proposals: Sequence[Proposal], executor: Executor, buffer: Buffer, is_held_out: Callable[[str], bool]
+) -> list[Proposal]:
+    """Run what parsed, in two worlds. Returns the proposals in order, each now a task or rejected with its reason."""
+    checked = [replace(p, program=None, reason="held out") if p.program and is_held_out(p.program) else p for p in proposals]
+    runnable = [p for p in checked if p.program is not None]
+    results = iter(executor.validate([ValidationRequest(p.program or "", p.inputs) for p in runnable]))
+    seen: set[tuple[TaskType, str]] = set()
+    validated = []
+    for proposal in checked:
+        if proposal.program is None:
+            validated.append(proposal)
+            continue
+        result = next(results)
+        if result.status is not Status.OK:
+            reason = f"{result.status}: {result.reason}" if result.reason else str(result.status)
+            validated.append(replace(proposal, reason=reason))
+            continue
+        task = Task(proposal.type, proposal.program, result.pairs, proposal.message)
+        key = (task.type, task_key(task))
+        validated.append(replace(proposal, task=task, repeated=task in buffer or key in seen))
+        seen.add(key)
+    return validated

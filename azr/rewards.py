@@ -1,0 +1,61 @@
+"""REWARDED: pure functions from outcomes to rewards.
+
+Sources: Absolute Zero (arXiv 2505.03335), Eq. 4 (learnability), Eq. 5 (correctness), Eq. 6 (composite).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+LearnabilityShape = Literal["paper", "repo", "4p(1-p)"]
+
+MALFORMED = -1.0  # Eq. 6; an invalid proposal counts as malformed
+WRONG = -0.5  # Eq. 6: well-formed, but wrong
+REPEATED = -0.5  # a valid proposal that exists already: 0 would beat an invalid one's -1, and be learnt
+CORRECT = 1.0
+
+
+def solve_rate(correct: Sequence[bool]) -> float:
+    """Mean correctness of G sampled attempts, in [0, 1]."""
+    if not correct:
+        raise ValueError("a solve rate needs at least one attempt")
+    return sum(correct) / len(correct)
+
+
+def learnability(rate: float, shape: LearnabilityShape) -> float:
+    """The proposer's reward for a valid new task with this solve rate.
+
+    `paper`: 0 if nobody solved it, else 1 - rate (Eq. 4). `repo`: the authors' code, -0.5 at both ends.
+    `4p(1-p)`: highest at one half, 0 at both ends.
+    """
+    if not 0.0 <= rate <= 1.0:
+        raise ValueError(f"solve rate {rate} is outside [0, 1]")
+    if shape == "4p(1-p)":
+        return 4.0 * rate * (1.0 - rate)
+    if shape == "repo":
+        return -0.5 if rate in (0.0, 1.0) else 1.0 - rate
+    return 0.0 if rate == 0.0 else 1.0 - rate
+
+
+def proposer_reward(valid: bool, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
+    """Reward of one proposal; None for a valid new task that was not attempted (no rate, so nothing to learn)."""
+    if not valid:
+        return MALFORMED
+    if repeated:
+        return REPEATED
+    return None if rate is None else learnability(rate, shape)
+
+
+def solver_reward(well_formed: bool, correct: bool) -> float:
+    """Composite reward of one answer (Eq. 6)."""
+    if not well_formed:
+        return MALFORMED
+    return CORRECT if correct else WRONG
+
+
+def format_reward(well_formed: bool, repeated: bool = False) -> float:
+    """The control's reward, blind to correctness: what is learnt under it is form, not reasoning."""
+    if not well_formed:
+        return MALFORMED
+    return REPEATED if repeated else CORRECT

@@ -1,0 +1,176 @@
+"""One self-play step: propose, validate, solve, grade, score, update, record. What each room does is in its own file.
+
+Everything random in a step follows from `train.seed`, the step and the phase, so that a checkpoint needs no hidden random
+state: a run that is killed and resumed writes the same rows as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from azr import metrics
+from azr.buffer import Buffer
+from azr.config import Config
+from azr.diversity import DiversityAlarm, GarbageAlarm
+from azr.executor import Executor
+from azr.heldout import HeldOut
+from azr.policy.base import Policy
+from azr.proposer import propose, validate
+from azr.records import Attempt, Proposal, Task, Verdict
+from azr.rows import AttemptRow, ProposalRow, TaskRow
+from azr.scoring import Scored, score
+from azr.solver import choose, grade, solve
+from azr.store import Run
+from azr.terminal import Clock, View
+from azr.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class SelfPlay:
+    """Everything that a step needs, and what a checkpoint has to hold of it."""
+
+    config: Config
+    workspace: Workspace
+    run: Run
+    policy: Policy
+    executor: Executor
+    held_out: HeldOut
+    resolved: dict[str, Any]  # precision and threads, as `auto` resolved them when the run began
+    buffer: Buffer
+    views: Sequence[View]
+    step: int = 0  # the last finished step
+    diversity_alarm: DiversityAlarm = field(default_factory=DiversityAlarm)
+    garbage_alarm: GarbageAlarm = field(default_factory=GarbageAlarm)
+
+    def seed(self, step: int, phase: str) -> int:
+        """The seed of one phase of one step: a function of the run's seed alone."""
+        digest = hashlib.sha256(f"{self.config.train.seed}/{step}/{phase}".encode()).digest()
+        return int.from_bytes(digest[:6], "big")
+
+    def phase(self, step: int, name: str) -> None:
+        for view in self.views:
+            view.phase(step, name)
+
+    def progress(self, done: int, total: int) -> None:
+        for view in self.views:
+            view.progress(done, total)
+
+    def alarm(self, step: int, text: str | None) -> None:
+        if text is None:
+            return
+        log.warning("step %d: %s", step, text)
+        self.run.record_event(step, "alarm", text)
+        for view in self.views:
+            view.note("alarm", text)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "buffer": self.buffer.state(),
+            "alarms": {"diversity": self.diversity_alarm.streak, "garbage": self.garbage_alarm.streak},
+            "held_out": self.held_out.digest,
+            "resolved": self.resolved,
+        }
+
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        self.step = step
+        self.buffer.restore(state["buffer"])
+        self.diversity_alarm.streak = state["alarms"]["diversity"]
+        self.garbage_alarm.streak = state["alarms"]["garbage"]
+
+    def save(self) -> None:
+        path = self.workspace.checkpoints.save(self.run, self.step, self.policy.save, self.state())
+        log.info("step %d: saved %s", self.step, path)
+
+
+def play(s: SelfPlay, step: int) -> None:
+    """One self-play step: the model proposes, solves and learns; the store gets every row."""
+    clock, tasks_config = Clock(), s.config.tasks
+    s.phase(step, "propose")
+    proposals = propose(s.policy, s.buffer, tasks_config, s.seed(step, "propose"), s.progress)
+    clock.lap("propose")
+    s.phase(step, "validate")
+    proposals = validate(proposals, s.executor, s.buffer, s.held_out.covers)
+    clock.lap("validate")
+    s.phase(step, "solve")
+    new = [p.task for p in proposals if p.task is not None and not p.repeated]
+    tasks = choose(new, s.buffer, tasks_config, random.Random(s.seed(step, "choose")))
+    attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
+    clock.lap("solve")
+    s.phase(step, "grade")
+    verdicts = grade(attempts, s.executor)
+    scored = score(proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward)
+    clock.lap("grade")
+    s.phase(step, "update")
+    updated = s.policy.update(scored.samples, s.progress)
+    clock.lap("update")
+    for task in new:
+        s.buffer.add(task, step, scored.rates.get(task.id))
+    for task in tasks:
+        s.buffer.observe(task, scored.rates[task.id])
+    numbers = (
+        metrics.propose_metrics(proposals)
+        | metrics.solve_metrics(tasks, len({t.id for t in new} & scored.rates.keys()), attempts, verdicts, scored)
+        | metrics.reward_metrics(scored, proposals, attempts)
+        | metrics.buffer_metrics(s.buffer)
+        | {f"update/{name}": value for name, value in updated.items()}
+    )
+    record(s, step, proposals, new, tasks, attempts, verdicts, scored, numbers, clock)
+
+
+def record(
+    s: SelfPlay,
+    step: int,
+    proposals: Sequence[Proposal],
+    new: Sequence[Task],
+    tasks: Sequence[Task],
+    attempts: Sequence[Attempt],
+    verdicts: Sequence[Verdict],
+    scored: Scored,
+    numbers: dict[str, float],
+    clock: Clock,
+) -> None:
+    """Write the step's rows in one transaction, raise alarms, tell the views."""
+    sampled = sum(len(p.completion.token_ids) for p in proposals) + sum(len(a.completion.token_ids) for a in attempts)
+    seconds = clock.seconds["seconds/propose"] + clock.seconds["seconds/solve"]
+    numbers["tokens/sampled"] = float(sampled)
+    timings = clock.seconds | {
+        "seconds/step": clock.total(),
+        "tokens/s": sampled / max(seconds, 1e-9),
+        "memory/resident_bytes": float(psutil.Process().memory_info().rss),
+    }
+    fresh = {task.id for task in new}
+    rows = [TaskRow(task, "proposed", scored.rates.get(task.id)) for task in new]
+    rows += [TaskRow(task, "buffer", scored.rates[task.id]) for task in tasks if task.id not in fresh]
+    s.run.record_step(
+        step,
+        proposals=[
+            ProposalRow(p, scored.rates.get(p.task.id) if p.task and not p.repeated else None, reward, advantage)
+            for p, reward, advantage in zip(
+                proposals, scored.proposal_rewards, scored.proposal_advantages, strict=True
+            )
+        ],
+        tasks=rows,
+        attempts=[
+            AttemptRow(a, v if a.answer is not None else None, reward, advantage)
+            for a, v, reward, advantage in zip(
+                attempts, verdicts, scored.attempt_rewards, scored.attempt_advantages, strict=True
+            )
+        ],
+        metrics=numbers,
+        timings=timings,
+    )
+    s.alarm(step, s.diversity_alarm.observe(numbers))
+    s.alarm(step, s.garbage_alarm.observe(sum(p.task is not None for p in proposals)))
+    if numbers.get("update/signal", 1.0) == 0.0:
+        s.alarm(step, "no signal: every advantage is zero, the weights stay as they are")
+    for view in s.views:
+        view.step(step, numbers, timings, new[-1] if new else None)

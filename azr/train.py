@@ -1,0 +1,183 @@
+"""THE LOOP: one self-play step after another, with checkpoints; and what has to be opened before it and closed after."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from azr import __version__, buffer, prompts
+from azr.checkpoint import Checkpoint, check_same, load_checkpoint
+from azr.config import Config, changed_keys
+from azr.errors import UserError
+from azr.executor import Executor, Status, ValidationRequest
+from azr.heldout import HeldOut
+from azr.policy.base import Policy
+from azr.selfplay import SelfPlay, play
+from azr.store import Run, Store
+from azr.terminal import Terminal, View
+from azr.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+RESOLVED = ("generation_precision", "update_precision", "threads")
+
+
+class Interrupt:
+    """The first Ctrl-C lets the running step finish and be saved; the second stops at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        print("\nstopping after this step (Ctrl-C again: stop now, back to the last checkpoint)", file=sys.stderr)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def train(selfplay: SelfPlay, interrupt: Interrupt) -> None:
+    """Play the remaining steps. On return the last finished step is in the store and in a checkpoint."""
+    config = selfplay.config.train
+    for step in range(selfplay.step + 1, config.steps + 1):
+        play(selfplay, step)
+        selfplay.step = step
+        if step % config.save_every == 0 or step == config.steps or interrupt.wanted:
+            selfplay.save()
+        if interrupt.wanted:
+            break
+
+
+def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = ()) -> int:
+    """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
+    place, interrupt = Workspace(workspace), Interrupt()
+    with ExitStack() as stack:
+        checkpoint = load_checkpoint(resume) if resume else None
+        if checkpoint:
+            _check_config(checkpoint.config, config)
+        stack.enter_context(place.lock())
+        store = stack.enter_context(Store(place.database))
+        executor = stack.enter_context(Executor(config.executor))
+        print(f"executor: {executor.describe()}")
+        policy = load_policy(config, checkpoint)
+        stack.enter_context(interrupt.installed())
+        selfplay = open_run(config, checkpoint, place, store, executor, policy)
+        title = f"AZR {__version__} · {selfplay.run.name} · {policy.describe()['name']} · workspace {place.root}"
+        terminal = stack.enter_context(Terminal(title, config.train.steps))
+        selfplay.views = (terminal, *views)
+        _log_to(place.log_file(selfplay.run.name))
+        try:
+            train(selfplay, interrupt)
+        except BaseException as error:
+            selfplay.run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            log.exception("stopped")
+            raise
+        done = selfplay.step >= config.train.steps
+        selfplay.run.finish("finished" if done else "interrupted")
+    path = place.checkpoints.latest(selfplay.run.name)
+    print(f"{'finished' if done else 'interrupted'} after step {selfplay.step}; go on with: ./run.sh --resume {path}")
+    return 0 if done else 130
+
+
+def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
+    """The configured model, with a checkpoint's weights and its resolved precision and threads where one is given."""
+    from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
+
+    resolved = checkpoint.state["resolved"] if checkpoint else {}
+    policy = TorchPolicy(config.model.model_copy(update=resolved), config.train)
+    if checkpoint:
+        policy.load(checkpoint.path)
+    return policy
+
+
+def open_run(
+    config: Config, checkpoint: Checkpoint | None, place: Workspace, store: Store, executor: Executor, policy: Policy
+) -> SelfPlay:
+    """A new run with its seed tasks, or the checkpoint's run with everything after the checkpoint rolled back."""
+    description = policy.describe()
+    resolved = {name: description[name] for name in RESOLVED}
+    held_out = HeldOut.load(place.held_out)
+    if checkpoint:
+        state = checkpoint.state
+        check_same(
+            {"held-out tasks": state["held_out"]} | state["resolved"], {"held-out tasks": held_out.digest} | resolved
+        )
+        place.checkpoints.claim(checkpoint.run_name, checkpoint.step)
+        run = store.resume_run(
+            checkpoint.run_id,
+            checkpoint.step,
+            name=checkpoint.run_name,
+            config=config,
+            versions=versions(),
+            describe=description,
+        )
+        selfplay = _selfplay(config, place, run, policy, executor, held_out, resolved)
+        selfplay.restore(checkpoint.step, state)
+        return selfplay
+    run = store.start_run(config, versions(), description)
+    place.checkpoints.claim(run.name)
+    selfplay = _selfplay(config, place, run, policy, executor, held_out, resolved)
+    identity = executor.validate([ValidationRequest(prompts.IDENTITY.program, prompts.IDENTITY.inputs)])[0]
+    if identity.status is not Status.OK:
+        raise RuntimeError(f"the executor cannot run the identity: {identity.status} {identity.reason}")
+    for task in buffer.seed_tasks(identity.pairs[0]):
+        selfplay.buffer.add(task, step=-1)
+    return selfplay
+
+
+def _selfplay(
+    config: Config,
+    place: Workspace,
+    run: Run,
+    policy: Policy,
+    executor: Executor,
+    held_out: HeldOut,
+    resolved: dict[str, Any],
+) -> SelfPlay:
+    return SelfPlay(
+        config, place, run, policy, executor, held_out, resolved, buffer.Buffer(config.tasks.buffer_size), views=()
+    )
+
+
+def _check_config(saved: Config, current: Config) -> None:
+    changed = changed_keys(saved, current)
+    if changed:
+        raise UserError(
+            f"cannot resume with another configuration: {', '.join(changed)} changed; "
+            "give the values of the checkpoint's config.json, or start a new run"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a result may depend on."""
+    found = {"azr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)

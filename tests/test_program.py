@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr.program import distance, is_trivial, normal_form, shape
+
+SUM = "def f(nums):\n    total = 0\n    for n in nums:\n        total += n\n    return total"
+RENAMED = 'def f(xs: list) -> int:\n    """Adds."""\n    t=0\n    for x in xs:   # go\n        t += x\n    return t'
+
+
+def test_names_layout_docstrings_and_annotations_do_not_matter() -> None:
+    assert normal_form(SUM) == normal_form(RENAMED)
+
+
+def test_constants_matter_to_the_normal_form_only() -> None:
+    one, two = "def f(x):\n    return x + 1", "def f(y):\n    return y + 2"
+    assert normal_form(one) != normal_form(two)
+    assert shape(one) == shape(two)
+    assert shape(one) != shape("def f(x):\n    return x + 'a'")
+
+
+def test_builtins_and_structure_matter() -> None:
+    assert normal_form("def f(x):\n    return min(x)") != normal_form("def f(x):\n    return max(x)")
+    assert shape("def f(x, y):\n    return x - y") != shape("def f(x, y):\n    return y - x")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(a):\n    return a",
+        "def f(a, b):\n    'doc'\n    return b",
+        "def f(a):\n    return 5",
+        "def f(a):\n    x = 3\n    return x * 2",
+        "def f(a):\n    pass",
+        "def f():\n    return 'x'",
+    ],
+)
+def test_trivial(source: str) -> None:
+    assert is_trivial(source)
+
+
+@pytest.mark.parametrize("source", [SUM, "def f(a):\n    return a + 0", "def f(a):\n    return [a]", "def f(", "x = 1"])
+def test_not_trivial(source: str) -> None:
+    assert not is_trivial(source)
+
+
+@given(st.text(max_size=60))
+def test_any_text_has_a_normal_form(text: str) -> None:
+    assert normal_form(text) == normal_form(text)
+    assert 0.0 <= distance(text, SUM) <= 1.0
+
+
+@pytest.mark.parametrize("source", ["\0", "\ud800", "(" * 5000, "x" * 100_000])
+def test_hostile_text_is_only_text(source: str) -> None:
+    assert normal_form(source)
+    assert not is_trivial(source)
+
+
+def test_distance_ends() -> None:
+    assert distance(SUM, SUM) == 0.0
+    assert distance("aaa", "bbb") == 1.0

@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr import prompts
+from azr.prompts import parse_arguments_answer, parse_induction_proposal, parse_literal_answer, parse_program_answer, parse_proposal
+from azr.records import Pair, Task
+
+GOOD = "def f(a, b):\n    return a + b\n\nf(1, [2])"
+
+
+def test_a_proposal_is_a_function_and_one_call() -> None:
+    parsed = parse_proposal(GOOD)
+    assert (parsed.program, parsed.inputs) == ("def f(a, b):\n    return a + b", ("1, [2]",))
+
+
+def test_helpers_and_imports_before_f_belong_to_the_program() -> None:
+    parsed = parse_proposal("import math\n\ndef g(x):\n    return math.sqrt(x)\n\ndef f(x):\n    return g(x)\n\nf(4.0)\n")
+    assert parsed.program is not None and parsed.program.startswith("import math") and parsed.inputs == ("4.0",)
+
+
+def test_a_call_over_several_lines_becomes_one_line() -> None:
+    assert parse_proposal("def f(a):\n    return a\n\nf([\n  1,\n  'x\\ny',\n])").inputs == ("[1, 'x\\ny']",)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def f(a):\n    return a", "no example call of f"),
+        (GOOD + "\nf(2, 3)", "more than one call of f"),
+        ("def f(a):\n    return a\n\nf(a)", "the call of f is not made of literals"),
+        ("def f(a):\n    return a\n\nf(1 + 1)", "the call of f is not made of literals"),
+        ("def f(a):\n    return a\n\nf(a=1)", "the call of f is not made of literals"),
+        ("def f(a):\n    return a\n\nf(*[1])", "the call of f is not made of literals"),
+        ("def f(a):\n    return a\n\nprint(f(1))", "the call of f is not made of literals"),
+        ("def g(a):\n    return a\n\nf(1)", "the last definition is not f"),
+        ("def f(a):\n    return a\nx = 1\nf(1)", "the last definition is not f"),
+        ("f(1)", "the last definition is not f"),
+        ("def f(a: return a\nf(1)", "not Python"),
+        ("def f(a):\n    return a\n\n```\nf(1)", "not Python"),
+        ("\0", "not Python"),
+        ("def f(a):\r\n    return a\r\nf(1)", "carriage return"),
+        ("x" * 100_000, "too long"),
+        ("", "no example call of f"),
+    ],
+)
+def test_a_broken_proposal_says_why(text: str, reason: str) -> None:
+    parsed = parse_proposal(text)
+    assert (parsed.program, parsed.reason) == (None, reason)
+
+
+def test_an_induction_proposal_is_a_message_and_distinct_calls() -> None:
+    assert parse_induction_proposal("# adds   up\nf(1)\nf(2)\n", 2) == prompts.ParsedProposal("", ("1", "2"), "adds up")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("f(1)\nf(2)", "no message"),
+        ("#  \nf(1)\nf(2)", "no message"),
+        ("# m\nf(1)", "1 calls of f instead of 2"),
+        ("# m\nf(1)\nf( 1 )", "a call is repeated"),
+        ("# m\nx = 1\nf(1)\nf(2)", "something other than calls of f"),
+        ("# m\nf(1)\nf(", "not Python"),
+    ],
+)
+def test_a_broken_induction_proposal_says_why(text: str, reason: str) -> None:
+    assert parse_induction_proposal(text, 2).reason == reason
+
+
+@pytest.mark.parametrize("text", ["3", " [1, 'a'] ", "{'a': (1, 2)}", "-1.5", "None", "{1, 2}", "b'x'"])
+def test_literals_are_answers(text: str) -> None:
+    assert parse_literal_answer(text).answer == text.strip()
+
+
+@pytest.mark.parametrize("text", ["", "f(3)", "3 + 1", "3\n4", "x", "[1", "4) or (True", "__import__('os')", "\0", "(" * 9999])
+def test_what_is_no_literal_is_no_answer(text: str) -> None:
+    assert parse_literal_answer(text).answer is None
+
+
+def test_arguments_end_with_their_bracket() -> None:
+    assert parse_arguments_answer(" [1, 2], 'x')").answer == "[1, 2], 'x'"
+    assert parse_arguments_answer(")").answer == ""
+    for text in ("[1, 2]", "1) or (True)", "1) + f(2)", "x)", "1), (2)", "a=1)", "*[1])", "1)\n2)", "1); f(2)"):
+        assert parse_arguments_answer(text).answer is None, text
+
+
+def test_a_program_answer_defines_f() -> None:
+    assert parse_program_answer("def f(a):\n    return a\n").answer == "def f(a):\n    return a"
+    assert parse_program_answer("def g(a):\n    return a").answer is None
+    assert parse_program_answer("def f(a) return").answer is None
+
+
+def test_chat_answers_follow_the_thinking() -> None:
+    assert prompts.chat_answer("<think>maybe <answer>1</think> so <answer> 2 ") == "2"
+    assert prompts.chat_answer("no tags") is None
+    assert prompts.chat_answer("<think>still thinking <answer>2") is None
+    assert prompts.unfenced("```python\nx\n```") == "x"
+    assert prompts.unfenced("```python\nx\n```\n```python\ny\n```") is None
+    assert prompts.unfenced("x") is None
+
+
+@given(st.text(max_size=80))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parser in (parse_proposal, parse_literal_answer, parse_arguments_answer, parse_program_answer):
+        parser(text)
+    parse_induction_proposal(text, 3)
+    prompts.chat_answer(text)
+
+
+def test_the_prompt_never_shows_the_answer() -> None:
+    pairs = tuple(Pair(str(i), f"'secret{i}'", b"") for i in range(4))
+    deduction = Task("deduction", "def f(x):\n    return g(x)", pairs[:1])
+    abduction = Task("abduction", "def f(x):\n    return g(x)", (Pair("'hidden input'", "7", b""),))
+    induction = Task("induction", "def f(x):\n    return hidden_program(x)", pairs, "hint")
+    for render in (prompts.solve_completion, prompts.solve_chat):
+        assert "secret0" not in render(deduction)
+        assert "hidden input" not in render(abduction)
+        text = render(induction)
+        assert "secret1" in text and "secret2" not in text and "hidden_program" not in text and "hint" in text
+
+
+def test_format_examples_are_valid_proposals() -> None:
+    for example in (prompts.IDENTITY, *prompts.FORMAT_EXAMPLES):
+        assert parse_proposal(f"{example.program}\n\nf({example.inputs[0]})").program == example.program
+    for example in prompts.INDUCTION_EXAMPLES:
+        calls = "\n".join(f"f({text})" for text in example.inputs)
+        assert parse_induction_proposal(f"# {example.message}\n{calls}", 10).reason == ""

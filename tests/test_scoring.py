@@ -1,0 +1,61 @@
+import pytest
+
+from azr.config import TrainConfig
+from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
+from azr.scoring import score
+
+DONE = Completion((1, 2), "text", (-0.1, -0.2), "stop")
+
+
+def task(i: int, kind: TaskType = "deduction") -> Task:
+    return Task(kind, f"def f(x): return x + {i}", (Pair("1", str(1 + i), b""),))
+
+
+def proposal(t: Task | None, repeated: bool = False) -> Proposal:
+    return Proposal(t.type if t else "deduction", (9,), DONE, (), task=t, repeated=repeated)
+
+
+def attempts(t: Task, outcomes: list[bool | None]) -> list[tuple[Attempt, Verdict]]:
+    return [(Attempt(t, (8,), DONE, None if o is None else "1"), Verdict(bool(o), "ok")) for o in outcomes]
+
+
+def run(config: TrainConfig | None = None):  # noqa: ANN201
+    a, b = task(1), task(2)
+    proposals = [proposal(a), proposal(None), proposal(a, repeated=True), proposal(task(3))]
+    pairs = attempts(a, [True, False, False, None]) + attempts(b, [True, True, True, True])
+    return score(proposals, [a, b], [p[0] for p in pairs], [p[1] for p in pairs], config or TrainConfig(), "paper")
+
+
+def test_rewards_by_hand() -> None:
+    scored = run()
+    assert scored.proposal_rewards == (0.75, -1.0, -0.5, None)  # the last was never attempted: no sample
+    assert scored.attempt_rewards == (1.0, -0.5, -0.5, -1.0, 1.0, 1.0, 1.0, 1.0)
+    assert sorted(scored.rates.values()) == [0.25, 1.0]
+    assert len(scored.samples) == 3 + 8
+
+
+def test_each_group_of_type_and_role_has_its_own_baseline() -> None:
+    scored = run()
+    assert sum(s.advantage for s in scored.samples if s.role == "propose") == pytest.approx(0)
+    assert sum(s.advantage for s in scored.samples if s.role == "solve") == pytest.approx(0)
+    assert scored.silent_groups == 0
+
+
+def test_leave_one_out_compares_within_a_task() -> None:
+    scored = run(TrainConfig(baseline="leave_one_out"))
+    assert scored.attempt_advantages[4:] == (0.0, 0.0, 0.0, 0.0)  # all four right: nothing to learn from each other
+    assert scored.attempt_advantages[0] > 0 > scored.attempt_advantages[3]
+
+
+def test_the_format_control_is_blind_to_correctness() -> None:
+    scored = run(TrainConfig(reward="format"))
+    assert scored.attempt_rewards == (1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0)
+    assert scored.proposal_rewards == (1.0, -1.0, -0.5, None)
+
+
+def test_a_silent_group_is_counted() -> None:
+    a = task(1)
+    pairs = attempts(a, [True, True])
+    scored = score([proposal(None)], [a], [p[0] for p in pairs], [p[1] for p in pairs], TrainConfig(), "paper")
+    assert scored.silent_groups == 2
+    assert all(s.advantage == 0 for s in scored.samples)
