@@ -1,0 +1,71 @@
+"""Text in and out of a tokenizer: nothing that a model wrote may crash it or be read as a control token."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+
+def clean(text: str) -> str:
+    """Lone surrogates, which no tokenizer takes, become U+FFFD; everything else, NUL bytes too, stays."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def encode(tokenizer: Any, text: str, control_tokens: bool) -> tuple[int, ...]:
+    """Token ids of a prompt; never empty. Spelled-out control tokens count as such only with `control_tokens`."""
+    ids = tokenizer(clean(text), add_special_tokens=not control_tokens, split_special_tokens=not control_tokens)[
+        "input_ids"
+    ]
+    if not ids:
+        ids = [next(i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, 0) if i is not None)]
+    return tuple(ids)
+
+
+def disarm(tokenizer: Any, text: str) -> str:
+    """The text with every spelled-out control token broken by a space after its first character."""
+    for token in sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True):
+        if len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+class StopFinder:
+    """Finds stop strings in growing completions, across token boundaries."""
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        self.tokenizer, self.stop = tokenizer, tuple(s for s in stop if s)
+
+    def decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    def cut(self, ids: list[int]) -> str | None:
+        """The text before the first stop string if the newest token completed one, else None."""
+        if not self.stop or ids[-1] not in self._finals:
+            return None
+        text = self.decode(ids)
+        found = [place for place in (text.find(s) for s in self.stop) if place >= 0]
+        return text[: min(found)] if found else None
+
+    @cached_property
+    def _finals(self) -> frozenset[int]:
+        """Tokens that can complete a stop string: only after these is the completion decoded."""
+        ends = {s[-1] for s in self.stop}
+        return frozenset(i for i, text in enumerate(_vocabulary(self.tokenizer)) if _may_end(text, ends))
+
+
+def _may_end(text: str, ends: set[str]) -> bool:
+    # A piece of a character decodes to U+FFFD, and some tokenizers drop spaces: both may end anything.
+    return not text.strip(" ") or "\ufffd" in text or any(end == " " or end in text for end in ends)
+
+
+_vocabularies: dict[int, tuple[Any, list[str]]] = {}
+
+
+def _vocabulary(tokenizer: Any) -> list[str]:
+    """The text of every token alone; computed once a tokenizer."""
+    known = _vocabularies.get(id(tokenizer))
+    if known is None or known[0] is not tokenizer:
+        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+        known = _vocabularies[id(tokenizer)] = (tokenizer, pieces)
+    return known[1]

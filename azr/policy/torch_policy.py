@@ -1,0 +1,241 @@
+"""The policy on PyTorch: sample groups, learn from samples, save and load. CPU first.
+
+Master weights are float32 on the Transformers model (PEFT's adapter for LoRA, every weight for full fine-tuning).
+Two copies compute with them: merged weights in the update's precision inside the linear layers, and a merged model in
+the generation's precision. Both are refreshed after each update.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from azr.config import ModelConfig, TrainConfig
+from azr.errors import UserError
+from azr.policy import text
+from azr.policy.base import Progress
+from azr.policy.generation import Generator
+from azr.policy.linear import ADAPTER, merged_weight, replace_linears
+from azr.policy.models import load_model
+from azr.policy.update import Updater
+from azr.records import Group, Sample, Sampling
+
+FORMAT = 1
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class TorchPolicy:
+    """A causal language model with LoRA (or full) training. `temperature` is the one that samples are drawn with."""
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
+        self.config, self.train = model, train
+        if model.threads:
+            torch.set_num_threads(model.threads)
+        loaded = load_model(model.name, model.style)
+        self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
+        self.model = loaded.model
+        self.fingerprint = _fingerprint(self.model)
+        self.generation_precision, self.update_precision = resolve_precision(model)
+        dtype = DTYPES[self.generation_precision]
+        self.generator = Generator(
+            copy.deepcopy(self.model).to(dtype), self.tokenizer, _end_ids(self.model, self.tokenizer), dtype
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(train.seed)
+            self.wrapped = self._add_adapter()
+        self.linears = replace_linears(self.model, DTYPES[self.update_precision])
+        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
+        self.updater = Updater(self.model, train, temperature, DTYPES[self.update_precision])
+        self.updates = 0
+        self.refresh()
+
+    def _add_adapter(self) -> Any:
+        if self.config.adapter == "full":
+            self.model.requires_grad_(True)
+            return None
+        lora = peft.LoraConfig(
+            r=self.config.lora_rank, lora_alpha=self.config.lora_alpha, target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )  # fmt: skip
+        return peft.get_peft_model(self.model, lora, adapter_name=ADAPTER)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Merge the newest weights into the copies that compute."""
+        if self.config.adapter == "full":
+            for target, source in zip(self.generator.model.parameters(), self.model.parameters(), strict=True):
+                target.copy_(source)
+            return
+        dtype = DTYPES[self.update_precision]
+        for name, linear in self.linears.items():
+            merged = merged_weight(linear.layer)
+            target = self.generator.model.get_submodule(name).weight
+            target.copy_(merged)
+            linear.merged = target if target.dtype == dtype else merged.to(dtype)
+
+    def generate(
+        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
+        """See `Policy.generate`. A prompt longer than the model's context loses its beginning."""
+        if not prompts or samples_per_prompt < 1:
+            return [Group(prompt, (), ()) for prompt in prompts]
+        context = getattr(self.model.config, "max_position_embeddings", 1 << 30)
+        room = max(1, context - sampling.max_new_tokens)
+        ids = [text.encode(self.tokenizer, prompt, self.style == "chat")[-room:] for prompt in prompts]
+        completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
+        return [Group(*row) for row in zip(prompts, ids, map(tuple, completions), strict=True)]
+
+    def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
+        """See `Policy.update`. One optimizer step on all samples; none if no sample carries a signal."""
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self.updater.accumulate(samples, progress)
+        metrics |= {"grad_norm": 0.0, "skipped": 1.0}
+        if metrics["trained_tokens"] == 0:
+            return metrics
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.train.clip_grad))
+        metrics["grad_norm"] = norm
+        if norm == norm and norm != float("inf"):
+            self.optimizer.step()
+            self.updates += 1
+            metrics["skipped"] = 0.0
+            self.refresh()
+        self.optimizer.zero_grad(set_to_none=True)
+        return metrics
+
+    def format_chat(self, user: str) -> str:
+        """See `Policy.format_chat`. Control tokens spelled out in `user` are broken by a space."""
+        turn = [{"role": "user", "content": text.disarm(self.tokenizer, text.clean(user))}]
+        prompt: str = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return prompt
+
+    def save(self, folder: Path) -> None:
+        """adapter/ (PEFT's own format) or model/, optimizer.safetensors, policy.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.wrapped is not None:
+            self.wrapped.save_pretrained(folder / "adapter")
+        else:
+            save_file(_contiguous(self.parameters), folder / "weights.safetensors")
+        states = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                states[f"{key}.{name}"] = value
+        save_file(_contiguous(states), folder / "optimizer.safetensors")
+        (folder / "policy.json").write_text(json.dumps(self._identity() | {"updates": self.updates}, indent=1))
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        return {
+            "format": FORMAT, "model": self.name, "fingerprint": self.fingerprint, "adapter": self.config.adapter,
+            "lora_rank": self.config.lora_rank, "lora_alpha": self.config.lora_alpha,
+            "generation_precision": self.generation_precision, "update_precision": self.update_precision,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+    def load(self, folder: Path) -> None:
+        """See `Policy.load`. Nothing is changed unless every file is whole and fits."""
+        stored = read_identity(folder)
+        for key in ("format", "model", "fingerprint", "adapter", "lora_rank", "lora_alpha"):
+            if stored.get(key) != self._identity()[key]:
+                raise UserError(
+                    f"{folder}: the checkpoint has {key} {stored.get(key)!r}, this run has "
+                    f"{self._identity()[key]!r}; resume with the settings it was made with"
+                )
+        if self.wrapped is None:
+            weights = _read_tensors(folder / "weights.safetensors")
+        else:
+            found = _read_tensors(folder / "adapter" / "adapter_model.safetensors")
+            weights = {
+                k.removeprefix("base_model.model.").replace(".weight", f".{ADAPTER}.weight"): v
+                for k, v in found.items()
+            }
+        if {n: p.shape for n, p in self.parameters.items()} != {n: w.shape for n, w in weights.items()}:
+            raise UserError(f"{folder}: the checkpoint's weights are not this model's; resume with its own model")
+        states = _read_tensors(folder / "optimizer.safetensors")
+        by_parameter: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in states.items():
+            kind, _, name = key.partition(".")
+            by_parameter.setdefault(name, {})[kind] = value
+        if set(by_parameter) - set(self.parameters):
+            raise UserError(f"{folder}: the optimizer state is not this model's; resume with its own model")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+        self.optimizer.state.clear()
+        for name, state in by_parameter.items():
+            self.optimizer.state[self.parameters[name]] = state
+        self.updates = int(stored.get("updates", 0))
+        self.refresh()
+
+    def describe(self) -> dict[str, str | int | float]:
+        """See `Policy.describe`."""
+        held = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
+            for t in [*self.model.parameters(), *self.generator.model.parameters()]
+            + [linear.merged for linear in self.linears.values() if linear.merged is not None]
+        }
+        return {
+            "name": self.name, "style": self.style, "adapter": self.config.adapter, "device": "cpu",
+            "parameters": sum(p.numel() for p in self.generator.model.parameters()),
+            "trained_parameters": sum(p.numel() for p in self.parameters.values()),
+            "generation_precision": self.generation_precision, "update_precision": self.update_precision,
+            "threads": torch.get_num_threads(), "bytes": sum(held.values()), "updates": self.updates,
+        }  # fmt: skip
+
+
+def resolve_precision(model: ModelConfig) -> tuple[str, str]:
+    """Precision of generation and update; `auto` is decided here."""
+    generation = "float32" if model.generation_precision == "auto" else model.generation_precision
+    update = "bfloat16" if model.update_precision == "auto" else model.update_precision
+    return generation, update
+
+
+def read_identity(folder: Path) -> dict[str, Any]:
+    """policy.json of a saved policy, which holds the resolved precision and the thread count too."""
+    try:
+        stored = json.loads((folder / "policy.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: policy.json is missing or broken ({error}); take an older checkpoint") from error
+    if not isinstance(stored, dict):
+        raise UserError(f"{folder}: policy.json is broken; take an older checkpoint")
+    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
+        raise UserError(f"{folder}: saved by a newer version of azr (format {stored['format']}); update azr")
+    return stored
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: missing or truncated ({error}); take an older checkpoint") from error
+
+
+def _contiguous(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+
+
+def _fingerprint(model: Any) -> str:
+    """Hash of every weight's name, shape and first values: tells models of one name and shape apart."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        head = parameter.detach().flatten()[:64].float().numpy().tobytes()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode() + head)
+    return digest.hexdigest()[:16]
+
+
+def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Tokens that end a completion."""
+    ends: set[int] = set()
+    for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        ends |= set(value) if isinstance(value, list) else {value} if value is not None else set()
+    return ends | {i for token, i in tokenizer.get_added_vocab().items() if token == "<|endoftext|>"}

@@ -1,0 +1,106 @@
+"""Gradients of the policy loss over packed samples.
+
+Samples that carry no advantage add nothing to the gradient and are left out; the normalisation still counts them. The
+others are packed as prefix trees, so a prompt is computed once for all its completions. The language-model head runs
+on completion tokens only, some hundred at a time, forward and backward: the logits of a whole batch never exist.
+
+There is one optimizer step a batch, so the trainer's log-probabilities before the update are those of this very
+forward pass: no second pass computes them, every ratio is 1, and the clip is inert.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from azr.config import TrainConfig
+from azr.policy.attention import TreeLayout, using
+from azr.policy.base import Progress
+from azr.policy.loss import importance_weights, token_losses, token_weights
+from azr.policy.packing import pack, split
+from azr.records import Sample
+
+Tensor = torch.Tensor
+HEAD_TOKENS = 256  # logits rows at a time
+
+
+class Updater:
+    """Accumulates the gradient of one batch of samples into the model's parameters."""
+
+    def __init__(self, model: Any, train: TrainConfig, temperature: float, dtype: torch.dtype) -> None:
+        self.model, self.train, self.temperature, self.dtype = model, train, temperature, dtype
+
+    def accumulate(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
+        """Backward passes over all samples with an advantage. Returns the batch's metrics."""
+        weights = token_weights([len(s.completion_ids) for s in samples], self.train.loss_weighting)
+        chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
+        sums = torch.zeros(6, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped
+        sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
+        batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
+        forwarded = 0
+        for done, batch in enumerate(batches):
+            members = [(samples[chosen[i]], weights[chosen[i]]) for i in batch]
+            forwarded += self._micro_batch(members, [sequences[i] for i in batch], sums)
+            if progress:
+                progress(done + 1, len(batches))
+        trained = sum(len(samples[i].completion_ids) for i in chosen)
+        loss, entropy, ratio, capped, gap, clipped = (sums / torch.tensor([1] + [max(trained, 1)] * 5)).tolist()
+        return {
+            "loss": loss, "entropy": entropy, "importance_ratio": ratio, "importance_capped": capped,
+            "logprob_gap": gap, "clip_fraction": clipped,
+            "zero_advantage": 1 - len(chosen) / len(samples) if samples else 0.0,
+            "trained_tokens": float(trained), "forwarded_tokens": float(forwarded),
+        }  # fmt: skip
+
+    def _micro_batch(self, members: list[tuple[Sample, float]], sequences: list[tuple[int, ...]], sums: Tensor) -> int:
+        """Forward and backward pass of one packed row; returns its tokens."""
+        packed = pack(sequences)
+        rows, targets, generator, advantages, weights = [], [], [], [], []
+        for i, (sample, weight) in enumerate(members):
+            count = len(sample.completion_ids)
+            rows += packed.rows_of(i)[-count:]
+            targets += sample.completion_ids
+            generator += sample.logprobs
+            advantages += [sample.advantage] * count
+            weights += [weight] * count
+        ids, positions = torch.tensor([packed.tokens]), torch.tensor([packed.positions])
+        with torch.enable_grad(), using(TreeLayout(packed, self.dtype)):
+            decoder = self.model.get_decoder()
+            embedded = self.model.get_input_embeddings()(ids)
+            out = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False).last_hidden_state[0]
+            columns = [torch.tensor(x) for x in (rows, targets)]
+            columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights)]
+            grad = torch.zeros_like(out)
+            for piece in zip(*(c.split(HEAD_TOKENS) for c in columns), strict=True):
+                self._head(out.detach(), grad, *piece, sums)
+            out.backward(grad)
+        return len(packed.tokens)
+
+    def _head(
+        self, hidden: Tensor, grad: Tensor, rows: Tensor, targets: Tensor, generator: Tensor, advantages: Tensor,
+        weights: Tensor, sums: Tensor,
+    ) -> None:  # fmt: skip
+        """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden)."""
+        part = hidden[rows].requires_grad_()
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias.to(self.dtype)
+        logits = torch.nn.functional.linear(part.to(self.dtype), head.weight.to(self.dtype), bias).float()
+        if self.temperature != 1:
+            logits = logits / self.temperature
+        everything = logits.log_softmax(-1)
+        logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1)
+        old = logprobs.detach()
+        losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
+        total = (losses * weights).sum()
+        total.backward()
+        grad.index_add_(0, rows, part.grad)
+        with torch.no_grad():
+            everything = everything.detach()
+            entropy = -(everything.exp() * everything).sum(-1)
+            ratio = (old - generator).exp()
+            capped = importance_weights(old, generator, self.train.importance_cap) < ratio
+            values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
+            sums += torch.stack([v.detach().double() for v in values])
