@@ -1,0 +1,172 @@
+"""One program in one forked process: read the job, confine itself, run, send one frame for each input, end.
+
+Whatever the program does to this process (patch this module, forge a frame, overwrite a builtin) harms its own result
+only: the judge holds the gold, compares bytes, and takes how the process ended from the kernel.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import signal
+import socket
+import sys
+from types import ModuleType
+from typing import Any, NoReturn, Protocol
+
+from azr.executor import protocol, purity
+from azr.executor.values import NotAValue, TooLarge, decode, encode
+
+_BUILTIN_EXCEPTIONS = {kind: kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type) and
+                       issubclass(kind, BaseException)}  # fmt: skip
+
+# Audit events that no honest computation raises. The kernel refuses these too; here they get their name.
+_FORBIDDEN_EVENTS = frozenset(
+    ["open", "sys.settrace", "sys.setprofile", "sys.addaudithook", "code.__new__", "gc.get_objects", "gc.get_referrers",
+     "gc.get_referents", "function.__new__", "marshal.loads", "marshal.load", "pickle.find_class", "cpython.run_command",
+     "setopencodehook", "syslog.openlog"]
+)  # fmt: skip
+_FORBIDDEN_FAMILIES = (
+    "os.", "socket.", "subprocess.", "ctypes.", "shutil.", "signal.", "fcntl.", "mmap.", "resource.", "pty.", "urllib.",
+    "ftplib.", "http.", "sqlite3.", "tempfile.", "glob.", "pathlib.", "webbrowser.", "faulthandler.",
+)  # fmt: skip
+_FRAME_ATTRIBUTES = frozenset(["tb_frame", "gi_frame", "cr_frame", "ag_frame", "f_back"])
+
+
+class Sandbox(Protocol):
+    def confine_child(self, cpu_seconds: float) -> None: ...
+
+
+class _Discard(io.TextIOBase):
+    """Standard output and error of a program: accepts everything, keeps nothing."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+class _Job:
+    """The job as read from its socket, which is closed to reading once the sandbox is up."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        reader = channel.makefile("rb")
+        flags, size, count, self.seconds_per_input = protocol.HEADER.unpack(reader.read(protocol.HEADER.size))
+        self.stop_at_failure = bool(flags & protocol.STOP_AT_FAILURE)
+        self.pure_only = bool(flags & protocol.PURE_ONLY)
+        self.program: bytes = reader.read(size)
+        self.inputs: list[bytes] = []
+        for _ in range(count):
+            (length,) = protocol.LENGTH.unpack(reader.read(protocol.LENGTH.size))
+            self.inputs.append(reader.read(length))
+
+
+def run_job(channel: socket.socket, sandbox: Sandbox, cpu_seconds: float) -> NoReturn:
+    """The whole life of a program's process. Called right after the fork; never returns."""
+    leave = os._exit
+    code = protocol.EXIT_NO_SANDBOX
+    try:
+        job = _Job(channel)
+        os.dup2(channel.fileno(), protocol.JOB_DESCRIPTOR)
+        os.closerange(0, protocol.JOB_DESCRIPTOR)
+        os.closerange(protocol.JOB_DESCRIPTOR + 1, 1024)
+        channel.detach()
+        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), _Discard(), _Discard()
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+        sys.modules.pop("resource", None)
+        send = _sender()
+        sandbox.confine_child(cpu_seconds)
+        sys.addaudithook(_auditor(send))
+        code = protocol.EXIT_OUT_OF_MEMORY
+        _run(job, send)
+        code = protocol.EXIT_DONE
+    finally:
+        leave(code)
+
+
+def _sender() -> Any:
+    write, pack, descriptor = os.write, protocol.FRAME.pack, protocol.JOB_DESCRIPTOR
+
+    def send(tag: bytes, payload: bytes = b"") -> None:
+        data = pack(tag, len(payload)) + payload
+        while data:
+            data = data[write(descriptor, data) :]
+
+    return send
+
+
+def _auditor(send: Any) -> Any:
+    leave, forbidden, families, frames = os._exit, _FORBIDDEN_EVENTS, _FORBIDDEN_FAMILIES, _FRAME_ATTRIBUTES
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and type(arguments[0]) is str and arguments[0][:1] == "<":
+            return  # a syntax error looks for the text of "<program>"; the kernel refuses
+        if event in forbidden or event.startswith(families):
+            send(protocol.FORBIDDEN, event.encode())
+            leave(protocol.EXIT_DONE)
+        if event == "object.__getattr__" and arguments[1] in frames:
+            send(protocol.FORBIDDEN, b"frame access")
+            leave(protocol.EXIT_DONE)
+
+    return audit
+
+
+def _run(job: _Job, send: Any) -> None:
+    try:
+        source = job.program.decode("utf-8", "surrogatepass")
+        code = compile(source, "<program>", "exec", dont_inherit=True)
+        pure = job.pure_only and len(job.inputs) > 1 and purity.is_pure(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
+        return send(protocol.SYNTAX_ERROR, _exception_name(error))
+    module = ModuleType("program")
+    sys.modules["program"] = module
+    try:
+        exec(code, module.__dict__)
+        function = module.__dict__.get("f")
+    except BaseException as error:
+        return _send_failure(error, send)
+    if not callable(function):
+        return send(protocol.NO_FUNCTION)
+    _run_inputs(job, function, pure, send)
+
+
+def _run_inputs(job: _Job, function: Any, pure: bool, send: Any) -> None:
+    set_timer, timer, seconds = signal.setitimer, signal.ITIMER_PROF, job.seconds_per_input
+    for position, data in enumerate(job.inputs):
+        if position and job.pure_only and not pure:
+            return send(protocol.IMPURE)
+        if seconds:
+            set_timer(timer, seconds)  # SIGPROF ends the process
+        try:
+            payload = encode(function(*decode(data)))
+        except BaseException as error:
+            _send_failure(error, send)
+            if job.stop_at_failure:
+                return None
+        else:
+            send(protocol.VALUE, payload)
+
+
+def _send_failure(error: BaseException, send: Any) -> None:
+    kind = type(error)
+    if kind is NotAValue:
+        send(protocol.NOT_A_VALUE, str(error).encode())
+    elif kind is TooLarge:
+        send(protocol.TOO_LARGE, str(error).encode())
+    elif kind is MemoryError:
+        error.__traceback__ = None  # lets go of what the program's frames hold
+        send(protocol.OUT_OF_MEMORY)
+    else:
+        send(protocol.EXCEPTION, _exception_name(error))
+
+
+def _exception_name(error: BaseException) -> bytes:
+    """The nearest builtin class: a name that the program cannot forge."""
+    for kind in type.mro(type(error)):
+        if kind in _BUILTIN_EXCEPTIONS:
+            return _BUILTIN_EXCEPTIONS[kind].encode()
+    return b"BaseException"
+
+

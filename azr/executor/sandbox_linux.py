@@ -1,0 +1,210 @@
+"""Linux defences: Landlock, seccomp, dropped privileges and resource limits, raised from Python through the C library.
+
+The zygote calls `confine_zygote` once, when everything is loaded; each forked child calls `confine_child` before it runs
+anything of a program. The system-call list is an allow-list: what a computation needs, and `write` to one descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import resource
+import struct
+import sys
+
+from azr.executor.protocol import JOB_DESCRIPTOR
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 4, 38, 22
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_NOBODY = 65534
+
+# System calls by name, per architecture (kernel's asm/unistd_64.h and asm-generic/unistd.h).
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_SYSCALLS = {
+    "x86_64": {
+        "write": 1, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+        "mremap": 25, "madvise": 28, "setitimer": 38, "exit": 60, "kill": 62, "ptrace": 101, "rt_sigqueueinfo": 129,
+        "tkill": 200, "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "exit_group": 231, "tgkill": 234,
+        "rt_tgsigqueueinfo": 297, "process_vm_readv": 310, "process_vm_writev": 311, "seccomp": 317,
+        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "execve": 59, "execveat": 322,
+        "fork": 57, "vfork": 58,
+    },
+    "aarch64": {
+        "write": 64, "mmap": 222, "mprotect": 226, "munmap": 215, "brk": 214, "rt_sigprocmask": 135, "rt_sigreturn": 139,
+        "mremap": 216, "madvise": 233, "setitimer": 103, "exit": 93, "kill": 129, "ptrace": 117, "rt_sigqueueinfo": 138,
+        "tkill": 130, "futex": 98, "restart_syscall": 128, "clock_gettime": 113, "exit_group": 94, "tgkill": 131,
+        "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "process_vm_writev": 271, "seccomp": 277,
+        "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "execve": 221, "execveat": 281,
+    },
+}  # fmt: skip
+_ALLOWED = (
+    "brk", "munmap", "mremap", "madvise", "rt_sigprocmask", "rt_sigreturn", "restart_syscall", "clock_gettime",
+    "setitimer", "exit", "exit_group",
+)  # fmt: skip
+_WITHOUT_EXEC = ("mmap", "mprotect")  # allowed unless they ask for executable memory
+_FATAL = (
+    "kill", "tkill", "ptrace", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "process_vm_readv", "process_vm_writev",
+    "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "execve", "execveat", "fork", "vfork",
+)  # fmt: skip
+
+_RET_KILL, _RET_ERRNO, _RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_LOAD, _JEQ, _JGE, _JSET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_NR, _ARCH = 0, 4  # offsets in struct seccomp_data
+_PROT_EXEC, _X32_BIT = 4, 0x40000000
+_FUTEX_COMMANDS, _FUTEX_WAKE = 0x7F, 1
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index  # the low half; both machines are little-endian
+
+
+class UnknownMachine(Exception):
+    """There is no system-call table for this architecture."""
+
+
+def seccomp_program(machine: str) -> list[tuple[int, int, int, int]]:
+    """The filter as BPF instructions (code, jump if true, jump if false, constant)."""
+    if machine not in _SYSCALLS:
+        raise UnknownMachine(machine)
+    numbers = _SYSCALLS[machine]
+    program = [(_LOAD, 0, 0, _ARCH), (_JEQ, 1, 0, _AUDIT_ARCH[machine]), (_RETURN, 0, 0, _RET_KILL), (_LOAD, 0, 0, _NR)]
+    if machine == "x86_64":
+        program += [(_JGE, 0, 1, _X32_BIT), (_RETURN, 0, 0, _RET_KILL)]
+    for name in _ALLOWED:
+        program += [(_JEQ, 0, 1, numbers[name]), (_RETURN, 0, 0, _RET_ALLOW)]
+    for name in _WITHOUT_EXEC:
+        program += [
+            (_JEQ, 0, 4, numbers[name]),
+            (_LOAD, 0, 0, _argument(2)),
+            (_JSET, 0, 1, _PROT_EXEC),
+            (_RETURN, 0, 0, _RET_ERRNO | errno.EPERM),
+            (_RETURN, 0, 0, _RET_ALLOW),
+        ]
+    program += [
+        (_JEQ, 0, 4, numbers["write"]),
+        (_LOAD, 0, 0, _argument(0)),
+        (_JEQ, 0, 1, JOB_DESCRIPTOR),
+        (_RETURN, 0, 0, _RET_ALLOW),
+        (_RETURN, 0, 0, _RET_ERRNO | errno.EBADF),
+        # A single thread never waits for a futex, except in a deadlock: tell it that the time is up.
+        (_JEQ, 0, 5, numbers["futex"]),
+        (_LOAD, 0, 0, _argument(1)),
+        (_AND, 0, 0, _FUTEX_COMMANDS),
+        (_JEQ, 0, 1, _FUTEX_WAKE),
+        (_RETURN, 0, 0, _RET_ALLOW),
+        (_RETURN, 0, 0, _RET_ERRNO | errno.ETIMEDOUT),
+    ]
+    for name in _FATAL:
+        if name in numbers:
+            program += [(_JEQ, 0, 1, numbers[name]), (_RETURN, 0, 0, _RET_KILL)]
+    return [*program, (_RETURN, 0, 0, _RET_ERRNO | errno.EPERM)]
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+class LinuxSandbox:
+    """Raises the defences, and knows which of them this kernel has."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
+        self.defences: list[str] = []
+        self.filter: _FilterProgram | None = None
+        self._instructions: ctypes.Array[ctypes.c_char] | None = None  # keeps the filter's memory alive
+
+    def confine_zygote(self) -> None:
+        """Everything that children inherit. Nothing needs a file after this."""
+        self._be_killed_first()
+        self._limit_resources()
+        self._drop_root()
+        if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+            self.defences.append("no-new-privileges")
+        self._landlock()
+        self._prepare_seccomp()
+
+    def confine_child(self, cpu_seconds: float) -> None:
+        """The last step before a program runs. Raises OSError if a prepared defence cannot be raised."""
+        _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+        limit = int(cpu_seconds) + 2  # the zygote's own timer is exact; this is for a zygote that died
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        if self.filter is not None:
+            number = _SYSCALLS[platform_machine]["seccomp"]
+            # Flag 4 (SPEC_ALLOW): without it, old kernels slow down every program by their speculation guards.
+            if _syscall(number, 1, 4, ctypes.byref(self.filter)) != 0:
+                raise OSError(ctypes.get_errno(), "seccomp")
+
+    def _be_killed_first(self) -> None:
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+
+    def _limit_resources(self) -> None:
+        with open("/proc/self/statm") as file:
+            base = int(file.read().split()[0]) * resource.getpagesize()
+        limits = {
+            resource.RLIMIT_AS: base + self.memory_bytes,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: 64,
+            resource.RLIMIT_MEMLOCK: 0,
+        }
+        for kind, value in limits.items():
+            hard = resource.getrlimit(kind)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (value, value))
+        self.defences.append("rlimits")
+
+    def _drop_root(self) -> None:
+        """Root becomes nobody, which also clears every capability; an ordinary user stays as it is."""
+        if os.geteuid() != 0:
+            return
+        try:
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        except OSError:  # a container without CAP_SETUID
+            return
+        self.defences.append("unprivileged user")
+
+    def _landlock(self) -> None:
+        """A ruleset that handles every right of this kernel and grants none."""
+        version = _syscall(_LANDLOCK_CREATE, None, 0, 1)
+        if version < 1:
+            return
+        file_rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+        network_rights = 2 if version >= 4 else 0
+        scopes = 1 if version >= 6 else 0  # abstract sockets; signals stay, the zygote must kill its children
+        attributes = struct.pack("QQQ", (1 << file_rights) - 1, (1 << network_rights) - 1, scopes)
+        size = 8 if version < 4 else 16 if version < 6 else 24
+        descriptor = _syscall(_LANDLOCK_CREATE, attributes, size, 0)
+        if descriptor >= 0:
+            if _syscall(_LANDLOCK_RESTRICT, descriptor, 0) == 0:
+                self.defences.append(f"Landlock v{version}")
+            os.close(descriptor)
+
+    def _prepare_seccomp(self) -> None:
+        try:
+            program = seccomp_program(platform_machine)
+        except UnknownMachine:
+            return
+        if "no-new-privileges" not in self.defences:
+            return
+        kill = ctypes.c_uint32(_RET_KILL)
+        number = _SYSCALLS[platform_machine]["seccomp"]
+        if _syscall(number, 2, 0, ctypes.byref(kill)) != 0:  # SECCOMP_GET_ACTION_AVAIL
+            return
+        data = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+        self._instructions = ctypes.create_string_buffer(data, len(data))
+        self.filter = _FilterProgram(len(program), ctypes.cast(self._instructions, ctypes.c_void_p))
+        self.defences.append(f"seccomp ({platform_machine})")
+
+
+platform_machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+assert sys.byteorder == "little" or platform_machine not in _SYSCALLS, "the filter reads low halves of arguments"

@@ -1,0 +1,93 @@
+"""The zygote: a small process that is exec'd once and forks one child for every program.
+
+It is blind: a program travels on a socket of its own, which the zygote hands to the child unread. It owns the clock
+and the kill: CPU time and the way a child ended come from the kernel. Usage: python -s -S -P -B zygote.py WORLD MEMORY_MB,
+with the control socket as standard input. It says hello with one JSON line and ends when the control socket closes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from types import ModuleType
+from typing import Any
+
+def _make_importable() -> None:
+    """Let `azr.executor.x` be imported from this folder without running the packages' own `__init__`."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    for name, path in (("azr", os.path.dirname(folder)), ("azr.executor", folder)):
+        package = ModuleType(name)
+        package.__path__ = [path]
+        sys.modules[name] = package
+
+
+def main(world: str, memory_mb: int) -> None:
+    _make_importable()
+    from azr.executor import worlds
+
+    worlds.freeze_clock(world)
+    from azr.executor import program, protocol, supervise
+
+    control = socket.socket(fileno=os.dup(0))
+    sandbox = _sandbox(memory_mb)
+    supervisor = supervise.Supervisor(_wake_on_child(), sandbox)
+    worlds.preload()
+    worlds.freeze_dates()
+    worlds.seed_randomness(world)
+    holes = worlds.scatter_addresses(world)
+    sandbox.confine_zygote()
+    worlds.close_imports()
+    gc.collect()
+    gc.freeze()
+    control.sendall(json.dumps({"defences": sandbox.defences}).encode() + b"\n")
+    _serve(control, supervisor, sandbox, program.run_job, protocol)
+    del holes
+
+
+def _sandbox(memory_mb: int) -> Any:
+    if sys.platform == "darwin":
+        from azr.executor.sandbox_macos import MacSandbox
+
+        return MacSandbox(memory_mb * 2**20)
+    from azr.executor.sandbox_linux import LinuxSandbox
+
+    return LinuxSandbox(memory_mb * 2**20)
+
+
+def _wake_on_child() -> int:
+    """A descriptor that becomes readable when a child ends."""
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return readable
+
+
+def _serve(control: socket.socket, supervisor: Any, sandbox: Any, run_job: Any, protocol: Any) -> None:
+    while True:
+        order, descriptors, _, _ = socket.recv_fds(control, protocol.ORDER.size, 1)
+        if not order or not descriptors:
+            return
+        cpu_seconds, wall_seconds = protocol.ORDER.unpack(order)
+        channel = socket.socket(fileno=descriptors[0])
+        try:
+            child = os.fork()
+        except OSError:
+            report = protocol.REPORT.pack(0, protocol.CAUSE_NO_FORK, 0, 0)
+        else:
+            if child == 0:
+                run_job(channel, sandbox, cpu_seconds)
+            report = supervisor.watch(child, channel.fileno(), cpu_seconds, wall_seconds)
+        channel.close()  # before the report: the judge then reads to the end without waiting
+        control.sendall(report)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
