@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 MIN_SHARED = 16  # shorter shared stretches are cheaper computed twice than kept as nodes of their own
 
@@ -55,7 +56,7 @@ def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
 def pack(sequences: Sequence[tuple[int, ...]], min_shared: int = MIN_SHARED) -> Packed:
     """The prefix tree of the sequences, as one row. Equal sequences share all of it."""
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])
-    common = [shared_length(sequences[a], sequences[b]) for a, b in zip(order, order[1:], strict=False)]
+    common = [shared_length(sequences[a], sequences[b]) for a, b in pairwise(order)]
     packed = Packed(paths=[[] for _ in sequences])
     _add_children(packed, sequences, order, common, 0, len(order), 0, -1, [], min_shared)
     return packed
