@@ -1,19 +1,39 @@
 """Typed configuration: defaults here, then the YAML file, then `--set section.key=value`.
 
-Unknown keys fail with the nearest name. This module imports neither torch nor any other heavy library.
+Unknown keys fail with the nearest name, wrong types are refused rather than converted. This module imports neither
+torch nor any other heavy library.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from azr.errors import UserError
 from azr.records import TaskType
+
+# What a resumed run may change; everything else has to be as in the checkpoint, or the run would not be the same run.
+MAY_CHANGE_ON_RESUME = (
+    "train.steps",
+    "train.save_every",
+    "train.keep_checkpoints",
+    "evaluation.*",
+    "dashboard.*",
+    "tracking.*",
+    "targets.*",
+)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -36,7 +56,9 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, description="seed of everything random")
     save_every: int = Field(10, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints of this run that are kept")
-    learning_rate: float = Field(3e-4, gt=0, description="AdamW learning rate (LoRA; take about 1e-6 for adapter: full)")
+    learning_rate: float = Field(
+        3e-4, gt=0, description="AdamW learning rate (for LoRA; `adapter: full` wants about 1e-6)"
+    )
     clip_grad: float = Field(1.0, gt=0, description="largest gradient norm")
     clip_ratio: float = Field(0.2, gt=0, lt=1, description="PPO clip; inert with one update a step")
     importance_cap: float = Field(2.0, ge=1, description="cap of the truncated importance weight (trainer / generator)")
@@ -44,7 +66,9 @@ class TrainConfig(Section):
     baseline: Literal["type_role", "leave_one_out"] = Field(
         "type_role", description="TRR++ baseline per task type and role, or each task's other attempts for the solver"
     )
-    baseline_weighting: Literal["sequence", "token"] = Field("sequence", description="what weighs the same in a baseline")
+    baseline_weighting: Literal["sequence", "token"] = Field(
+        "sequence", description="what weighs the same in baselines"
+    )
     std_floor: float = Field(0.1, ge=0, description="smallest standard deviation that an advantage is divided by")
     micro_batch_tokens: int = Field(2048, ge=64, description="tokens of one packed forward and backward pass")
     reward: Literal["full", "format"] = Field("full", description="format pays for well-formed text only (a control)")
@@ -83,10 +107,83 @@ class EvaluationConfig(Section):
     data_dir: str = Field("", description="folder with benchmark files; empty takes the hub")
 
 
+class Reference(Section):
+    """A published score: only worth something beside a score of the same protocol."""
+
+    model: str
+    benchmark: str
+    protocol: str
+    pass_at_1: float = Field(ge=0, le=100)  # per cent
+    source: str
+
+
+class Goal(Section):
+    """To score above another model on a benchmark, under the same protocol."""
+
+    benchmark: str
+    above: str  # "untrained" (this run's own model before training), or the `model` of a reference
+    by: float = Field(0.0, ge=0)  # percentage points; 0 asks for any significant gain
+
+
+UNTRAINED = "untrained"
+_EVALPLUS_COLUMNS = ("humaneval", "humaneval+", "mbpp", "mbpp+")
+_EVALPLUS_SCORES: dict[str, tuple[float | None, ...]] = {
+    "GPT-3.5-Turbo (Nov 2023)": (76.8, 70.7, 82.5, 69.7),
+    "Claude 2": (69.5, 61.6, None, None),
+    "Claude 3 Haiku": (76.8, 68.9, 80.2, 68.8),
+    "Claude 3 Opus": (82.9, 77.4, 89.4, 73.3),
+    "Claude 3.5 Sonnet": (87.2, 81.7, 89.4, 74.3),
+    "CodeLlama-7B": (37.8, 35.4, 59.5, 46.8),
+    "CodeLlama-34B": (51.8, 43.9, 69.3, 56.3),
+    "CodeLlama-70B-Instruct": (72.0, 65.9, None, None),
+}
+_CODECHAIN = "CodeChain, arXiv 2310.08992"
+_CODE_LLAMA = "Code Llama paper, arXiv 2308.12950"
+REFERENCES = (
+    *(
+        Reference(model=model, benchmark=benchmark, protocol="evalplus", pass_at_1=score, source="EvalPlus leaderboard")
+        for model, scores in _EVALPLUS_SCORES.items()
+        for benchmark, score in zip(_EVALPLUS_COLUMNS, scores, strict=True)
+        if score is not None
+    ),
+    *(
+        Reference(model=model, benchmark=benchmark, protocol=protocol, pass_at_1=score, source=source)
+        for model, benchmark, protocol, score, source in (
+            ("GPT-3.5", "humaneval", "0-shot", 48.1, "GPT-4 technical report"),
+            ("GPT-3.5", "mbpp", "3-shot", 52.2, _CODE_LLAMA),
+            ("Code Llama 34B", "humaneval", "0-shot", 48.8, _CODE_LLAMA),
+            ("Code Llama 34B", "mbpp", "3-shot", 55.0, _CODE_LLAMA),
+            ("GPT-3.5", "apps-introductory", "codechain", 48.0, _CODECHAIN),
+            ("GPT-3.5", "apps-interview", "codechain", 19.4, _CODECHAIN),
+            ("GPT-3.5", "apps-competition", "codechain", 5.4, _CODECHAIN),
+            ("GPT-3.5", "apps", "codechain", 22.3, _CODECHAIN),
+            ("Claude 3 Opus", "apps", "undisclosed", 70.2, "Claude 3 model card"),
+        )
+    ),
+)
+GOALS = (
+    *(Goal(benchmark=benchmark, above=UNTRAINED) for benchmark in ("humaneval", "mbpp", "apps")),
+    *(Goal(benchmark=benchmark, above="CodeLlama-7B") for benchmark in ("humaneval", "mbpp")),
+    *(Goal(benchmark=benchmark, above="GPT-3.5-Turbo (Nov 2023)") for benchmark in ("humaneval", "mbpp")),
+    *(Goal(benchmark=benchmark, above="Claude 3 Haiku") for benchmark in ("humaneval", "mbpp")),
+)
+
+
 class TargetsConfig(Section):
-    humaneval: Annotated[dict[str, float], Field(description="reference HumanEval pass@1, per cent")] = {}
-    mbpp: Annotated[dict[str, float], Field(description="reference MBPP pass@1, per cent")] = {}
-    apps: Annotated[dict[str, float], Field(description="reference APPS pass@1, per cent")] = {}
+    goals: tuple[Goal, ...] = Field(
+        GOALS, description="what to beat, under the same protocol; by: percentage points, 0 means any significant gain"
+    )
+    references: tuple[Reference, ...] = Field(
+        REFERENCES, description="published pass@1 in per cent, each with its protocol and source"
+    )
+
+    @model_validator(mode="after")
+    def _goals_name_references(self) -> TargetsConfig:
+        known = {(reference.model, reference.benchmark) for reference in self.references}
+        for goal in self.goals:
+            if goal.above != UNTRAINED and (goal.above, goal.benchmark) not in known:
+                raise ValueError(f"no reference of {goal.above!r} on {goal.benchmark!r}: a goal needs one")
+        return self
 
 
 class DashboardConfig(Section):
@@ -110,3 +207,130 @@ class Config(Section):
     targets: TargetsConfig = TargetsConfig()
     dashboard: DashboardConfig = DashboardConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Defaults, then the YAML file at `path`, then `overrides` of the form `section.key=value`.
+
+    Raises UserError (one line) for a file that is missing or no YAML, an unknown key, a wrong type or value.
+    """
+    values = _read_yaml(path) if path else {}
+    config = _validate(values, str(path))
+    if overrides:
+        for override in overrides:
+            _apply(values, override)
+        config = _validate(values, "--set")
+    return config
+
+
+def changed_keys(old: Config, new: Config, may_change: Sequence[str] = MAY_CHANGE_ON_RESUME) -> list[str]:
+    """The keys whose values differ and that match no pattern of `may_change`: by default, what a resume refuses."""
+    before, after = old.model_dump(), new.model_dump()
+    return [
+        name
+        for name in key_names()
+        if _get(before, name) != _get(after, name) and not any(fnmatchcase(name, pattern) for pattern in may_change)
+    ]
+
+
+def key_names() -> Iterator[str]:
+    """Every `section.key`, in the order of declaration."""
+    for section, field in Config.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type) and issubclass(kind, Section)
+        yield from (f"{section}.{key}" for key in kind.model_fields)
+
+
+def _get(values: Mapping[str, Any], name: str) -> Any:
+    section, key = name.split(".")
+    return values[section][key]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: 3e-4 is a number (YAML 1.1 has it a string), and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key.value, str):
+                continue
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}; check --config") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not valid YAML: byte {error.start} is not UTF-8") from error
+    values = _parse(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections such as `train:`, found {type(values).__name__}")
+    # A section with all of its keys commented out is null in YAML.
+    return {name: {} if keys is None and name in Config.model_fields else keys for name, keys in values.items()}
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Put `section.key=value` into `values`, in place."""
+    name, equals, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise UserError(f"--set {override}: expected section.key=value, for example train.steps=100")
+    if section not in Config.model_fields:
+        raise UserError(f"--set: {_unknown(name)}")
+    values[section] = {**values.get(section, {}), key: _parse(text, f"--set {override}")}
+
+
+def _validate(values: Mapping[str, Any], where: str) -> Config:
+    """Strictly typed. Through JSON, because there a list may be a tuple and 1 a float, but "1" or true no number."""
+    try:
+        text = json.dumps(values, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not a plain tree of keys and values: {error}") from error
+    try:
+        return Config.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        problems = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        raise UserError(f"{where}: {'; '.join(problems)}") from error
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name)
+    if detail["type"] == "model_type":
+        return f"{name}: should be a section with keys of its own"
+    reason = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    given = "" if isinstance(detail["input"], dict | list) else f", not {detail['input']!r}"
+    return f"{name}: {reason}{given}"
+
+
+def _unknown(name: str) -> str:
+    """Says the nearest existing key: the same key in another section first, then the most similar spelling."""
+    names = [*Config.model_fields, *key_names()]
+    leaf = name.rpartition(".")[2]
+    same = [known for known in names if known.rpartition(".")[2] == leaf]
+    nearest = same or difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"unknown key {name}; did you mean {nearest[0]}?"
