@@ -171,15 +171,17 @@ def run_of(path: Path) -> str:
 
 
 def check_same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Refuse to resume under other resolved values; keys are configuration keys such as `model.threads`.
+    """Refuse to resume where a resolved value differs. Keys with a dot are configuration keys (`model.threads`).
 
-    Raises UserError that names each key with both values and how to get the saved one.
+    Raises UserError that names each key with both values, and how to get the saved one.
     """
     differing = sorted(key for key in saved.keys() | current.keys() if saved.get(key) != current.get(key))
-    if differing:
-        changes = ", ".join(f"{key} was {saved.get(key)}, now {current.get(key)}" for key in differing)
-        mend = " ".join(f"--set {key}={saved.get(key)}" for key in differing)
-        raise UserError(f"cannot resume exactly: {changes}; resume with {mend}")
+    if not differing:
+        return
+    changes = ", ".join(f"{key} was {saved.get(key)}, now {current.get(key)}" for key in differing)
+    options = " ".join(f"--set {key}={saved.get(key)}" for key in differing if "." in key)
+    mend = f"resume with {options}" if options else "restore what it was"
+    raise UserError(f"the run would not continue exactly: {changes}; {mend}, or start a new run")
 
 
 def _manifest(folder: Path, run: Run, step: int) -> dict[str, Any]:

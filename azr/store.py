@@ -96,8 +96,8 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the block's writes, or none. Raises UserError for a full disk and for a database locked too long."""
         with _user_errors(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
