@@ -23,6 +23,7 @@ class Workspace:
         self.data = self.root / "data"
         self.logs = self.root / "logs"
         self.database = self.data / "azr.sqlite"
+        self.held_out = self.data / "heldout.jsonl"
         self.checkpoints = Checkpoints(self.models)
         self._lock_file = self.data / "lock"
 
@@ -43,7 +44,11 @@ class Workspace:
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}: choose a workspace that is yours to write") from error
         with file:
-            if not _try_lock(file, fcntl.LOCK_EX):
+            try:
+                free = _try_lock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UserError(f"{self.root} cannot be locked ({error.strerror}): put it on a local disk") from error
+            if not free:
                 raise UserError(
                     f"{self.root} is in use by another run (process {_pid(file)}): "
                     "wait for it, stop it, or choose another workspace"

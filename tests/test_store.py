@@ -109,9 +109,7 @@ def test_long_lines_and_fences_are_kept_whole(store: Store) -> None:
     assert store.query("SELECT text FROM attempts WHERE idx = 0")[0]["text"] == text
 
 
-def test_numbers_that_are_not_finite_become_null_with_a_warning(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_numbers_that_are_not_finite_become_null_with_a_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     run = start(store)
     rows = step_rows("a")
     rows["proposals"][0] = ProposalRow(rows["proposals"][0].proposal, 0.5, float("-inf"), float("nan"))

@@ -27,7 +27,10 @@ with Workspace(Path(sys.argv[1])).lock():
 def test_a_second_run_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     with Workspace(tmp_path).lock():
         assert Workspace(tmp_path).holder() == os.getpid()
-        with pytest.raises(UserError, match=f"in use by another run \\(process {os.getpid()}\\)"), Workspace(tmp_path).lock():
+        with (
+            pytest.raises(UserError, match=f"in use by another run \\(process {os.getpid()}\\)"),
+            Workspace(tmp_path).lock(),
+        ):
             pytest.fail("two runs")
     assert Workspace(tmp_path).holder() is None
     with Workspace(tmp_path).lock():

@@ -1,0 +1,157 @@
+"""Killed with SIGKILL before any file operation, flush or SQL statement, a run resumes to the same rows and state.
+
+A child process plays a run whose every step depends on all before it. An audit hook, the database's trace and a wrapped
+`fsync` count the operations, and the n-th kills the process. What is left is resumed until the run is done, and compared with
+a run that nobody killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_samples import config, step_rows
+
+from azr.checkpoint import load_checkpoint
+from azr.store import Run, Store, dump_rows
+from azr.workspace import Workspace
+
+STEPS = 5
+TOUCHING = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "shutil.rmtree"}
+
+
+def play(root: Path, watch: Callable[[Store], None] = lambda store: None) -> None:
+    """Resume from the newest checkpoint if there is one, and play to the end."""
+    place = Workspace(root)
+    with place.lock(), Store(place.database) as store:
+        watch(store)
+        latest = place.checkpoints.latest()
+        run, step, value = _open(place, store, latest)
+        while step < STEPS:
+            step += 1
+            value = hashlib.sha256(f"{value}{step}".encode()).hexdigest()
+            run.record_event(step, "note", value[:8])
+            run.record_step(step, **step_rows(value))
+            if step % 2 == 0 or step == STEPS:
+                weights = value.encode()
+                place.checkpoints.save(run, step, _writer(weights), {"value": value})
+        run.finish("finished")
+
+
+def _open(place: Workspace, store: Store, latest: Path | None) -> tuple[Run, int, str]:
+    if latest is None:
+        run = store.start_run(config(keep_checkpoints=1), {}, {})
+        place.checkpoints.claim(run.name)
+        return run, 0, ""
+    saved = load_checkpoint(latest)
+    value: str = saved.state["value"]
+    assert (saved.path / "adapter.safetensors").read_text() == value
+    place.checkpoints.claim(saved.run_name, saved.step)
+    run = store.resume_run(saved.run_id, saved.step, name=saved.run_name, config=saved.config, versions={}, describe={})
+    return run, saved.step, value
+
+
+def _writer(weights: bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "adapter.safetensors").write_bytes(weights)
+
+    return write
+
+
+def child(root: Path, kill_at: int | None) -> int | None:
+    """Play in a forked process that kills itself at operation `kill_at`. None: killed; else the count of operations."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _count_operations_and_play(root, kill_at, writer)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return None
+    assert os.WEXITSTATUS(status) == 0, said
+    return int(said)
+
+
+def _count_operations_and_play(root: Path, kill_at: int | None, writer: int) -> None:
+    import sys
+    import traceback
+
+    done, fsync = 0, os.fsync
+
+    def operation(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched_fsync(descriptor: int) -> None:
+        operation()
+        fsync(descriptor)
+
+    code = 1
+    try:
+        sys.addaudithook(lambda event, _: operation() if event in TOUCHING else None)
+        os.fsync = watched_fsync
+        play(root, lambda store: store._connection.set_trace_callback(operation))
+        os.write(writer, str(done).encode())
+        code = 0
+    except BaseException:
+        os.write(writer, traceback.format_exc().encode())
+    finally:
+        os._exit(code)  # never back into pytest
+
+
+def outcome(root: Path) -> tuple[Any, Any, list[str]]:
+    """Rows of the finished run, its last state, and what lies in models/."""
+    place = Workspace(root)
+    with Store.open_readonly(place.database) as store:
+        rows = dump_rows(store.run())
+        assert store.query("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        assert store.query("PRAGMA foreign_key_check") == []
+    latest = place.checkpoints.latest()
+    assert latest is not None
+    return rows, load_checkpoint(latest).state, sorted(path.name for path in place.models.iterdir())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Any]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    operations = child(root, None)
+    assert operations is not None and operations > 100
+    return operations, outcome(root)
+
+
+def check_every(stride: int, offset: int, folder: Path, undisturbed: tuple[int, Any]) -> None:
+    operations, expected = undisturbed
+    for kill_at in range(1 + offset, operations + 1, stride):
+        root = folder / str(kill_at)
+        assert child(root, kill_at) is None, kill_at
+        assert child(root, None) is not None
+        assert outcome(root) == expected, f"killed before operation {kill_at} of {operations}"
+
+
+def test_killed_at_many_moments(tmp_path: Path, undisturbed: tuple[int, Any]) -> None:
+    check_every(7, 3, tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_every_moment(tmp_path: Path, undisturbed: tuple[int, Any]) -> None:
+    check_every(1, 0, tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_again_and_again(tmp_path: Path, undisturbed: tuple[int, Any], seed: int) -> None:
+    operations, expected = undisturbed
+    dice, lives = random.Random(seed), 0
+    while child(tmp_path, dice.randrange(1, operations) if lives < 8 else None) is None:
+        lives += 1
+    assert outcome(tmp_path) == expected
