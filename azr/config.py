@@ -83,7 +83,9 @@ class TasksConfig(Section):
     references: int = Field(4, ge=1, description="buffered tasks shown in a proposer prompt (paper: 6)")
     solved: int = Field(16, ge=1, description="tasks solved a step, drawn at random from the valid ones")
     attempts: int = Field(8, ge=2, description="sampled attempts a task (G; paper: 8)")
-    induction_inputs: int = Field(6, ge=2, description="inputs of an induction task; half are hidden (paper: 10)")
+    induction_inputs: int = Field(
+        3, ge=2, le=10, description="inputs of an induction task; half are hidden (paper: 10; small models lose count)"
+    )
     proposal_tokens: int = Field(110, ge=8, description="longest proposal, in tokens")
     answer_tokens: int = Field(40, ge=4, description="longest answer, in tokens; induction gets proposal_tokens")
     temperature: float = Field(1.0, gt=0, description="sampling temperature of both roles")

@@ -1,0 +1,191 @@
+"""The command line. Rooms are imported by the command that needs them, so `--help` imports none of them.
+
+Exit status: 0 done, 1 a command's own "no" (see it), 2 bad input in one line on stderr, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from azr.errors import UserError
+
+if TYPE_CHECKING:
+    from azr.config import Config
+
+app = typer.Typer(
+    name="azr",
+    help="A language model that teaches itself to code, with a Python executor as its only teacher.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="CONFIG_PATH", help="Configuration file.", show_default="config/azr_config.yaml"),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
+]
+ResumeOption = Annotated[
+    Path | None, typer.Option("--resume", metavar="CHECKPOINT", help="A folder such as models/checkpoint-0010.")
+]
+DashboardPortOption = Annotated[
+    int | None, typer.Option("--dashboard-port", metavar="PORT", help="dashboard.port", min=1, max=65535)
+]
+TrainingPortOption = Annotated[
+    int | None, typer.Option("--training-port", metavar="PORT", help="dashboard.training_port", min=1, max=65535)
+]
+BenchmarkOption = Annotated[
+    list[str] | None,
+    typer.Option("--benchmark", metavar="BENCHMARK", help="evaluation.benchmarks; repeatable, or comma-separated."),
+]
+MaxTasksOption = Annotated[
+    int | None, typer.Option("--max-tasks", metavar="N", help="evaluation.max_tasks: a seeded subset.", min=1)
+]
+FileArgument = Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")]
+
+
+@app.command()
+def train(
+    resume: ResumeOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Show the live dashboard.")] = False,
+    dashboard_port: DashboardPortOption = None,
+    training_port: TrainingPortOption = None,
+    benchmark: BenchmarkOption = None,
+    max_tasks: MaxTasksOption = None,
+) -> int:
+    """Train by self-play, from scratch or from a checkpoint."""
+    settings = _settings(config, overrides, dashboard_port, training_port, benchmark, max_tasks)
+    checkpoint = _checkpoint(resume)
+    if dashboard:
+        _not_yet("the dashboard")
+    from azr import train
+
+    return train.main(settings, resume=checkpoint, workspace=workspace_root())
+
+
+@app.command("eval")
+def evaluate(
+    resume: ResumeOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    benchmark: BenchmarkOption = None,
+    max_tasks: MaxTasksOption = None,
+) -> int:
+    """Score a checkpoint, or the untrained model, on benchmarks."""
+    _settings(config, overrides, benchmark=benchmark, max_tasks=max_tasks)
+    _checkpoint(resume)
+    _not_yet("the evaluation")
+
+
+@app.command()
+def dashboard(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dashboard_port: DashboardPortOption = None,
+    training_port: TrainingPortOption = None,
+) -> int:
+    """Show a running training, or a finished run's record."""
+    _settings(config, overrides, dashboard_port, training_port)
+    _not_yet("the dashboard")
+
+
+@app.command()
+def export(resume: ResumeOption = None) -> int:
+    """Export a checkpoint for other programs."""
+    _checkpoint(resume)
+    _not_yet("the export")
+
+
+@config_app.command("show")
+def show(config: ConfigOption = None, overrides: SetOption = None) -> int:
+    """Print the configuration that results from defaults, file and overrides, as commented YAML."""
+    from azr.config_text import to_yaml
+
+    print(to_yaml(_settings(config, overrides)), end="")
+    return 0
+
+
+def workspace_root() -> Path:
+    """Where models/, data/ and logs/ lie: AZR_WORKSPACE (set by run.sh to the project's root), else this folder."""
+    return Path(os.environ.get("AZR_WORKSPACE") or ".").resolve()
+
+
+def _settings(
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    dashboard_port: int | None = None,
+    training_port: int | None = None,
+    benchmark: Sequence[str] | None = None,
+    max_tasks: int | None = None,
+) -> Config:
+    """The configuration; options that stand for a key come after the file and before `--set`."""
+    from azr.config import load_config
+
+    if config is None:
+        shipped = workspace_root() / "config" / "azr_config.yaml"
+        config = shipped if shipped.is_file() else None
+    names = [name.strip() for entry in benchmark or () for name in entry.split(",")]
+    options = {
+        "dashboard.port": dashboard_port,
+        "dashboard.training_port": training_port,
+        "evaluation.benchmarks": json.dumps(names) if names else None,
+        "evaluation.max_tasks": max_tasks,
+    }
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    return load_config(config, [*given, *(overrides or ())])
+
+
+def _checkpoint(path: Path | None) -> Path | None:
+    """A checkpoint's folder, looked for from the caller's folder first, then from the workspace."""
+    if path is None:
+        return None
+    places = [path.expanduser(), workspace_root() / path]
+    for place in places:
+        if place.is_dir():
+            return place.resolve()
+    models = workspace_root() / "models"
+    known = sorted(found.name for found in models.glob("checkpoint-*") if found.is_dir())
+    hint = f"the newest is {models / known[-1]}" if known else f"there is none in {models}"
+    raise UserError(f"--resume {path}: no such checkpoint; {hint}")
+
+
+def _not_yet(what: str) -> NoReturn:
+    raise UserError(f"{what} is not part of this version yet")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. What the user can mend is one line on stderr; our own bugs show a traceback."""
+    try:
+        status = app(arguments, prog_name="azr", standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+        status = 2
+    except typer.TyperException as error:
+        if message := error.format_message():  # empty where a bare `azr` has printed its help
+            _complain(f"{message} (see azr --help)")
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _complain(message: str) -> None:
+    print("azr:", " ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,25 @@
+"""What all tests share: no network, no workspace from outside, and the way to the benchmark files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("AZR_WORKSPACE", None)
+settings.register_profile("azr", deadline=None)  # a loaded machine is no failure
+settings.load_profile("azr")
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder with the benchmarks' published files: AZR_BENCHMARK_DATA, else ../shared/data beside the project."""
+    folder = Path(os.environ.get("AZR_BENCHMARK_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark files in {folder}; set AZR_BENCHMARK_DATA")
+    return folder
