@@ -8,8 +8,6 @@ PyTorch do the work; given the joined output and log-sum-exp, the kernel's backw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -30,22 +28,29 @@ class Layout(Protocol):
 
 
 _active: list[Layout] = []
+_calls = [0]
 
 
-@contextmanager
-def using(layout: Layout) -> Iterator[None]:
-    """Forward passes inside use this layout."""
+def hidden_states(model: Any, layout: Layout, tokens: Tensor, positions: Tensor) -> Tensor:
+    """Final hidden states (T, hidden) of one packed row of tokens (T,) at positions (T,), attending by `layout`."""
+    calls = _calls[0]
     _active.append(layout)
     try:
-        yield
+        embedded = model.get_input_embeddings()(tokens.unsqueeze(0))
+        out = model.get_decoder()(inputs_embeds=embedded, position_ids=positions.unsqueeze(0), use_cache=False)
     finally:
         _active.pop()
+    if _calls[0] == calls:  # else the sequences of a row would silently see one another
+        raise RuntimeError(f"the model did not use the attention {NAME!r}: was its configuration changed?")
+    hidden: Tensor = out.last_hidden_state[0]
+    return hidden
 
 
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
     """The function that Transformers calls: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D)."""
+    _calls[0] += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     flat = [x[0].transpose(0, 1) for x in (query, key, value)]
     return _active[-1].attend(module.layer_idx, *flat, scale).unsqueeze(0), None
@@ -53,7 +58,7 @@ def _attention(
 
 AttentionInterface.register(NAME, _attention)  # no mask is registered, so Transformers builds none
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
@@ -148,12 +153,12 @@ class _TreeAttention(torch.autograd.Function):
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         lse = query.new_empty(tokens, heads, dtype=torch.float32)
         for batch in layout.batches:
-            parts = _flash(*(batch.load(x, heads) for x in (query, key, value)), 0.0, True, scale=scale)
+            parts = flash(*(batch.load(x, heads) for x in (query, key, value)), 0.0, True, scale=scale)
             batch.store(out, parts[0])
             batch.store(lse, parts[1])
         for start, end, last in layout.inner:
             q = _by_kv_head(query[end:last], key.shape[1])
-            parts = _flash(q, _heads_first(key[start:end]), _heads_first(value[start:end]), scale=scale)
+            parts = flash(q, _heads_first(key[start:end]), _heads_first(value[start:end]), scale=scale)
             part, part_lse = (_from_kv_head(x, last - end) for x in (parts[0], parts[1].unsqueeze(-1)))
             out[end:last], lse[end:last] = merge(out[end:last], lse[end:last], part, part_lse.squeeze(-1))
         ctx.save_for_backward(query, key, value, out, lse)

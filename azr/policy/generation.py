@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from azr.policy.attention import TreeLayout, _flash, merge, using
+from azr.policy.attention import TreeLayout, flash, hidden_states, merge
 from azr.policy.base import Progress
 from azr.policy.packing import pack, split
 from azr.policy.text import StopFinder
@@ -64,14 +64,12 @@ class DecodeLayout:
         own[1, :, :, self.step] = value
         keys, values = own[:, :, :, : self.step + 1]
         grouped = query.unflatten(1, (self.kv_heads, -1))  # (R, K, H/K, D)
-        out, lse = _flash(grouped, keys, values, 0.0, False, scale=scale)
+        out, lse = flash(grouped, keys, values, 0.0, False, scale=scale)
         # (items, K, G * H/K, D): the group's rows are further queries on the same keys
         asked = grouped.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2)
         prefix_keys, prefix_values = self.prefix[layer]
         mask = None if self.mask is None else self.mask.expand(-1, -1, self.per_item * grouped.shape[2], -1)
-        part, part_lse = _flash(
-            asked.flatten(2, 3), prefix_keys, prefix_values, 0.0, False, attn_mask=mask, scale=scale
-        )
+        part, part_lse = flash(asked.flatten(2, 3), prefix_keys, prefix_values, 0.0, False, attn_mask=mask, scale=scale)
         slots = self.slots[:rows]
         part = part.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
         part_lse = part_lse.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
@@ -128,8 +126,8 @@ class Generator:
         for part in split(prompts, range(len(prompts)), PREFILL_TOKENS):
             packed = pack([prompts[i] for i in part])
             layout = TreeLayout(packed, self.dtype, keep=True)
-            with using(layout):
-                hidden = self.hidden(packed.tokens, packed.positions)
+            ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
+            hidden = hidden_states(self.model, layout, ids, positions)
             assert layout.kept is not None
             rows = [packed.rows_of(i) for i in range(len(part))]
             for layer in sorted(layout.kept):
@@ -143,13 +141,6 @@ class Generator:
             last[part] = hidden[[r[-1] for r in rows]]
         assert last is not None
         return prefix, last
-
-    def hidden(self, tokens: list[int] | Tensor, positions: list[int] | Tensor) -> Tensor:
-        """Final hidden states (T, hidden) of one packed row, under the active layout."""
-        ids, places = (torch.as_tensor(x).unsqueeze(0) for x in (tokens, positions))
-        decoder = self.model.get_decoder()
-        out: Tensor = decoder(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state[0]
-        return out
 
     def logits(self, hidden: Tensor) -> Tensor:
         out: Tensor = self.model.get_output_embeddings()(hidden).float()
@@ -185,14 +176,14 @@ class _Decoding:
         layout.slots = slots
         positions = lengths[item_of]
         tokens = self._sample(generator.logits(last)[item_of], 0)
-        with using(layout):
-            for step in range(sampling.max_new_tokens):
-                kept = self._finish(tokens, step, layout)
-                if not self.rows:
-                    return
-                tokens, positions = tokens[kept], positions[kept]
-                layout.begin(step, len(self.rows))
-                tokens = self._sample(generator.logits(generator.hidden(tokens, positions + step)), step + 1)
+        for step in range(sampling.max_new_tokens):
+            kept = self._finish(tokens, step, layout)
+            if not self.rows:
+                return
+            tokens, positions = tokens[kept], positions[kept]
+            layout.begin(step, len(self.rows))
+            hidden = hidden_states(generator.model, layout, tokens, positions + step)
+            tokens = self._sample(generator.logits(hidden), step + 1)
 
     def _sample(self, logits: Tensor, step: int) -> Tensor:
         """The next token of each row from logits (R, V); appends it and its log-probability to the row."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from azr.config import TrainConfig
-from azr.policy.attention import TreeLayout, using
+from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.loss import importance_weights, token_losses, token_weights
 from azr.policy.packing import pack, split
@@ -66,11 +66,9 @@ class Updater:
             generator += sample.logprobs
             advantages += [sample.advantage] * count
             weights += [weight] * count
-        ids, positions = torch.tensor([packed.tokens]), torch.tensor([packed.positions])
-        with torch.enable_grad(), using(TreeLayout(packed, self.dtype)):
-            decoder = self.model.get_decoder()
-            embedded = self.model.get_input_embeddings()(ids)
-            out = decoder(inputs_embeds=embedded, position_ids=positions, use_cache=False).last_hidden_state[0]
+        ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
+        with torch.enable_grad():
+            out = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
             columns = [torch.tensor(x) for x in (rows, targets)]
             columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights)]
             grad = torch.zeros_like(out)
