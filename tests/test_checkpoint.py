@@ -122,7 +122,7 @@ def test_a_damaged_manifest_is_named(place: Workspace, run: Run) -> None:
             load_checkpoint(path)
         assert run_of(path) == "unreadable"
     manifest.unlink()
-    with pytest.raises(UserError, match="manifest.json is missing"):
+    with pytest.raises(UserError, match=r"manifest\.json is missing"):
         load_checkpoint(path)
 
 
