@@ -104,6 +104,20 @@ def dashboard(
 
 
 @app.command()
+def validate(file: FileArgument = "-", config: ConfigOption = None, overrides: SetOption = None) -> int:
+    """Run proposed programs on their inputs: JSON lines in, JSON lines out."""
+    _settings(config, overrides)
+    _not_yet("validate")
+
+
+@app.command()
+def grade(file: FileArgument = "-", config: ConfigOption = None, overrides: SetOption = None) -> int:
+    """Grade answers to tasks: JSON lines in, JSON lines out."""
+    _settings(config, overrides)
+    _not_yet("grade")
+
+
+@app.command()
 def export(resume: ResumeOption = None) -> int:
     """Export a checkpoint for other programs."""
     _checkpoint(resume)

@@ -120,6 +120,8 @@ def test_resume_is_looked_for_here_and_then_in_the_workspace(
         (["eval", "--benchmark", "humaneval", "--max-tasks", "3"], "the evaluation is not part of this version yet"),
         (["dashboard"], "the dashboard is not part of this version yet"),
         (["train", "--dashboard"], "the dashboard is not part of this version yet"),
+        (["validate", "-"], "validate is not part of this version yet"),
+        (["grade", "answers.jsonl"], "grade is not part of this version yet"),
         (["export"], "the export is not part of this version yet"),
     ],
 )
