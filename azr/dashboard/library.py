@@ -1,0 +1,74 @@
+"""A workspace's store, as many threads read it: a few connections, and the columns of the runs that were asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from azr.dashboard.columns import Columns
+from azr.store import Store
+from azr.workspace import Workspace
+
+RUNS_IN_MEMORY = 4
+IDLE_CONNECTIONS = 4
+
+
+class Library:
+    """The store at `database`, read-only. It may appear later: until then `reading` raises UserError."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self._idle: list[Store] = []
+        self._lock = threading.Lock()
+        self._columns: OrderedDict[int, tuple[threading.Lock, Columns]] = OrderedDict()
+
+    @contextmanager
+    def reading(self) -> Iterator[Store]:
+        """A store for this thread alone. Raises UserError if there is no database, or none of ours."""
+        with self._lock:
+            store = self._idle.pop() if self._idle else None
+        store = store or Store.open_readonly(self.database)
+        try:
+            yield store
+        finally:
+            with self._lock:
+                keep = len(self._idle) < IDLE_CONNECTIONS
+                if keep:
+                    self._idle.append(store)
+            if not keep:
+                store.close()
+
+    def series(self, run: int, names: Iterable[str], after: int) -> str:
+        """See `Columns.json`."""
+        with self._current(run) as columns:
+            return columns.json(names, after)
+
+    def names(self, run: int) -> list[str]:
+        with self._current(run) as columns:
+            return sorted(columns.values)
+
+    def trainer(self) -> int | None:
+        """The process that trains in this workspace now; None if nobody does."""
+        return Workspace(self.database.parent.parent).holder()
+
+    def close(self) -> None:
+        with self._lock:
+            for store in self._idle:
+                store.close()
+            self._idle.clear()
+
+    @contextmanager
+    def _current(self, run: int) -> Iterator[Columns]:
+        with self._lock:
+            if run not in self._columns:
+                self._columns[run] = (threading.Lock(), Columns(run))
+            self._columns.move_to_end(run)
+            lock, columns = self._columns[run]
+            while len(self._columns) > RUNS_IN_MEMORY:
+                self._columns.popitem(last=False)
+        with lock, self.reading() as store:
+            columns.update(store)
+            yield columns

@@ -1,0 +1,43 @@
+"""Running an ASGI application on a socket: in this thread until stopped, or in a thread beside the training."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """No access log, no proxy headers (they would let a client choose its address), open streams are cut on exit."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=1,
+        limit_concurrency=500,
+    )
+    return uvicorn.Server(config)
+
+
+class ServerThread:
+    """Serves `app` on `listener` from a daemon thread. Signals stay with the main thread."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, name: str) -> None:
+        self._server = make_server(app)
+        self._listener = listener
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """Give the port back; returns within about two seconds."""
+        self._server.should_exit = True
+        self._thread.join(timeout=3)
+        self._listener.close()
