@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_policy(folder: Path, adapter: str = "lora", precision: str = "float32", **train: object) -> TorchPolicy:
     model = ModelConfig(
         name=str(folder), adapter=adapter, style="completion", lora_rank=4, lora_alpha=8,
-        generation_precision=precision, update_precision=precision,
+        generation_precision=precision, update_precision=precision, threads=1,
     )  # fmt: skip
     return TorchPolicy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train))
 
@@ -286,8 +286,8 @@ def test_bfloat16_learns_in_the_same_direction(tiny: Path) -> None:
     for policy in (exact, rough):
         policy.updater.accumulate(samples)
     pairs = [(exact.parameters[n].grad, rough.parameters[n].grad) for n in exact.parameters]
-    flat = [torch.cat([p[i].flatten() for p in pairs]) for i in (0, 1)]
-    assert torch.cosine_similarity(*flat, dim=0) > 0.98
+    one, two = (torch.cat([p[i].flatten() for p in pairs]) for i in (0, 1))
+    assert torch.cosine_similarity(one, two, dim=0) > 0.98
     groups = rough.generate(PROMPTS, 2, Sampling(6, seed=1))
     assert rough.update(samples_of(groups))["logprob_gap"] < 0.1
 
@@ -303,3 +303,31 @@ def test_description_and_progress(tiny: Path) -> None:
     described = policy.describe()
     assert described["generation_precision"] == "float32"
     assert 0 < int(described["trained_parameters"]) < int(described["parameters"])
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Gemma2", "GPTNeoX"])
+def test_other_families_work_or_are_refused(tiny: Path, tmp_path: Path, family: str) -> None:
+    import transformers
+
+    shutil.copytree(tiny, tmp_path / "other")
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=256, eos_token_id=0, pad_token_id=0,
+        bos_token_id=1, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "other")
+    if family == "Gemma2":  # soft-capped attention
+        with pytest.raises(UserError, match="not supported"):
+            make_policy(tmp_path / "other")
+        return
+    policy = make_policy(tmp_path / "other")
+    group = policy.generate(PROMPTS[:2], 2, Sampling(8, seed=1))[1]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "other", attn_implementation="eager")
+    for completion in group.completions:
+        with torch.no_grad():
+            logits = model(torch.tensor([group.prompt_ids + completion.token_ids])).logits[0]
+        rows = logits[len(group.prompt_ids) - 1 : -1].log_softmax(-1)
+        expected = rows.gather(1, torch.tensor(completion.token_ids).unsqueeze(1)).squeeze(1).tolist()
+        assert completion.logprobs == pytest.approx(expected, abs=2e-4)
+    assert policy.update(samples_of([group]))["logprob_gap"] < 1e-3

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AttentionInterface
 
+from azr.errors import UserError
 from azr.policy.packing import Packed
 
 NAME = "azr"  # the attention implementation's name in Transformers
@@ -47,13 +48,18 @@ def hidden_states(model: Any, layout: Layout, tokens: Tensor, positions: Tensor)
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None, **_: Any
-) -> tuple[Tensor, None]:
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, scaling: float | None = None,
+    dropout: float = 0.0, sliding_window: int | None = None, softcap: float | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
     """The function that Transformers calls: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D)."""
+    if sliding_window is not None or softcap is not None:
+        raise UserError(
+            "model.name: this model's attention (sliding window or soft cap) is not supported; take another"
+        )
     _calls[0] += 1
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
-    return _active[-1].attend(module.layer_idx, *flat, scale).unsqueeze(0), None
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return _active[-1].attend(module.layer_idx, q, k, v, scale).unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, _attention)  # no mask is registered, so Transformers builds none

@@ -40,7 +40,7 @@ class _MergedLora(torch.autograd.Function):
 class TrainedLinear:
     """The replacement forward of one layer during the update."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         self.layer, self.dtype = layer, dtype
         self.merged: Tensor | None = None  # None: the layer's own weight is trained
 
@@ -57,13 +57,40 @@ class TrainedLinear:
         return out.unflatten(0, shape)
 
 
-def merged_weight(layer: nn.Module) -> Tensor:
+FEW_ROWS = 256
+
+
+class SamplingLinear:
+    """The replacement forward of one layer while sampling: W x^T for few rows, where that order runs a quarter faster.
+
+    Measured on AVX-512 with 64 rows: 320 to 390 GFLOPS in bfloat16 against 250 for x W^T, 160 against 110 in float32.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.layer = layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat = x.flatten(0, -2)
+        if len(flat) > FEW_ROWS or self.layer.bias is not None:
+            return F.linear(x, self.layer.weight, self.layer.bias)
+        return (self.layer.weight @ flat.t()).t().contiguous().view(*x.shape[:-1], -1)
+
+
+def speed_up_sampling(model: Any) -> None:
+    """Give every linear layer of a model that only samples its replacement forward."""
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            setattr(layer, "forward", SamplingLinear(layer))  # noqa: B010 (a method, for the type checker)
+
+
+def merged_weight(layer: Any) -> Tensor:
     """W + scale * B A in float32, (out, in)."""
     a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-    return torch.addmm(layer.get_base_layer().weight, b, a, alpha=layer.scaling[ADAPTER])
+    merged: Tensor = torch.addmm(layer.get_base_layer().weight, b, a, alpha=layer.scaling[ADAPTER])
+    return merged
 
 
-def replace_linears(model: nn.Module, dtype: torch.dtype) -> dict[str, TrainedLinear]:
+def replace_linears(model: Any, dtype: torch.dtype) -> dict[str, TrainedLinear]:
     """Give every linear layer of the model's blocks its replacement forward; returns them by the layer's name."""
     head = model.get_output_embeddings()
     replaced = {}
@@ -71,5 +98,6 @@ def replace_linears(model: nn.Module, dtype: torch.dtype) -> dict[str, TrainedLi
         if isinstance(layer, LoraLinear) or (type(layer) is nn.Linear and layer is not head and "lora_" not in name):
             if name.endswith(".base_layer"):
                 continue
-            replaced[name] = layer.forward = TrainedLinear(layer, dtype)
+            replaced[name] = TrainedLinear(layer, dtype)
+            setattr(layer, "forward", replaced[name])  # noqa: B010
     return replaced

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -53,7 +54,7 @@ def load_model(name: str, style: str = "auto") -> LoadedModel:
             model = AutoModelForCausalLM.from_pretrained(
                 source, config=config, dtype=torch.float32, attn_implementation=ATTENTION
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(
                 f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"
@@ -69,7 +70,7 @@ def load_model(name: str, style: str = "auto") -> LoadedModel:
 def _source(name: str) -> str:
     """A folder or id that Transformers can load; fails fast where the hub cannot be reached."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.name: the folder {name} holds no config.json; give a Transformers model folder")
         return str(folder)

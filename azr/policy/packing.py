@@ -115,7 +115,9 @@ def _add_children(
 def split(
     sequences: Sequence[tuple[int, ...]], groups: Sequence[object], token_limit: int, min_shared: int = MIN_SHARED
 ) -> list[list[int]]:
-    """Divide sequences into micro-batches of at most `token_limit` packed tokens (one sequence may exceed it alone).
+    """Divide sequences into micro-batches of about `token_limit` packed tokens at most.
+
+    One sequence alone may exceed it, and each branch of the tree by fewer than `min_shared` tokens computed twice.
 
     Sequences with the same `groups` key stay together where they fit, so that their prefix is computed once.
     """
@@ -145,7 +147,7 @@ def split(
 
 
 def _added(sequences: Sequence[tuple[int, ...]], before: int | None, run: list[int], min_shared: int) -> int:
-    """Packed tokens that a run of sorted sequences adds after sequence `before` (an upper bound)."""
+    """Packed tokens that a run of sorted sequences adds after sequence `before`."""
     total = 0
     for i in run:
         shared = 0 if before is None else shared_length(sequences[before], sequences[i])

@@ -22,15 +22,18 @@ from safetensors.torch import save_file
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy import text
+from azr.policy.attention import NAME as ATTENTION
+from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.generation import Generator
-from azr.policy.linear import ADAPTER, merged_weight, replace_linears
+from azr.policy.linear import ADAPTER, merged_weight, replace_linears, speed_up_sampling
 from azr.policy.models import load_model
+from azr.policy.packing import pack
+from azr.policy.precision import DTYPES, resolve_precision
 from azr.policy.update import Updater
 from azr.records import Group, Sample, Sampling
 
 FORMAT = 1
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchPolicy:
@@ -43,12 +46,14 @@ class TorchPolicy:
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
+        _check_supported(self.model, self.name)
         self.fingerprint = _fingerprint(self.model)
-        self.generation_precision, self.update_precision = resolve_precision(model)
+        self.generation_precision, self.update_precision = resolve_precision(self.model, model)
         dtype = DTYPES[self.generation_precision]
         self.generator = Generator(
             copy.deepcopy(self.model).to(dtype), self.tokenizer, _end_ids(self.model, self.tokenizer), dtype
         )
+        speed_up_sampling(self.generator.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
             self.wrapped = self._add_adapter()
@@ -192,13 +197,6 @@ class TorchPolicy:
         }  # fmt: skip
 
 
-def resolve_precision(model: ModelConfig) -> tuple[str, str]:
-    """Precision of generation and update; `auto` is decided here."""
-    generation = "float32" if model.generation_precision == "auto" else model.generation_precision
-    update = "bfloat16" if model.update_precision == "auto" else model.update_precision
-    return generation, update
-
-
 def read_identity(folder: Path) -> dict[str, Any]:
     """policy.json of a saved policy, which holds the resolved precision and the thread count too."""
     try:
@@ -231,6 +229,19 @@ def _fingerprint(model: Any) -> str:
         head = parameter.detach().flatten()[:64].float().numpy().tobytes()
         digest.update(f"{name}{tuple(parameter.shape)}".encode() + head)
     return digest.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def _check_supported(model: Any, name: str) -> None:
+    """Packed rows and a separate head must give the model's own logits; a few models scale or mix them differently."""
+    ids = torch.arange(4)
+    hidden = hidden_states(model, TreeLayout(pack([(0, 1, 2, 3)]), torch.float32), ids, ids)
+    ours = model.get_output_embeddings()(hidden)
+    model.set_attn_implementation("eager")
+    theirs = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0]
+    model.set_attn_implementation(ATTENTION)
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+        raise UserError(f"model.name: {name!r} computes its logits in a way that is not supported; take another model")
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -58,7 +58,11 @@ class Updater:
     def _micro_batch(self, members: list[tuple[Sample, float]], sequences: list[tuple[int, ...]], sums: Tensor) -> int:
         """Forward and backward pass of one packed row; returns its tokens."""
         packed = pack(sequences)
-        rows, targets, generator, advantages, weights = [], [], [], [], []
+        rows: list[int] = []
+        targets: list[int] = []
+        generator: list[float] = []
+        advantages: list[float] = []
+        weights: list[float] = []
         for i, (sample, weight) in enumerate(members):
             count = len(sample.completion_ids)
             rows += packed.rows_of(i)[-count:]
@@ -72,16 +76,18 @@ class Updater:
             columns = [torch.tensor(x) for x in (rows, targets)]
             columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights)]
             grad = torch.zeros_like(out)
-            for piece in zip(*(c.split(HEAD_TOKENS) for c in columns), strict=True):
-                self._head(out.detach(), grad, *piece, sums)
+            for first in range(0, len(rows), HEAD_TOKENS):
+                piece = [c[first : first + HEAD_TOKENS] for c in columns]
+                self._head(out.detach(), grad, piece, sums)
             out.backward(grad)
         return len(packed.tokens)
 
-    def _head(
-        self, hidden: Tensor, grad: Tensor, rows: Tensor, targets: Tensor, generator: Tensor, advantages: Tensor,
-        weights: Tensor, sums: Tensor,
-    ) -> None:  # fmt: skip
-        """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden)."""
+    def _head(self, hidden: Tensor, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
+        """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden).
+
+        Columns, one entry a token: row, target, the generator's log-probability, advantage, weight in the loss.
+        """
+        rows, targets, generator, advantages, weights = columns
         part = hidden[rows].requires_grad_()
         head = self.model.get_output_embeddings()
         bias = None if head.bias is None else head.bias.to(self.dtype)
@@ -94,6 +100,7 @@ class Updater:
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
         total = (losses * weights).sum()
         total.backward()
+        assert part.grad is not None
         grad.index_add_(0, rows, part.grad)
         with torch.no_grad():
             everything = everything.detach()

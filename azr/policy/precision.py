@@ -1,0 +1,49 @@
+"""Which precision is faster here: measured on one matrix of the model, a few milliseconds, where `auto` asks for it.
+
+Processors without bfloat16 instructions emulate it many times slower; those with them are up to twice as fast.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from azr.config import ModelConfig
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SAMPLING_ROWS, UPDATE_ROWS = 64, 1024  # tokens that pass a layer together, typical of the two phases
+WORTH_IT = 1.2  # bfloat16 has to be this much faster: float32 is the more exact
+
+
+def resolve_precision(model: Any, config: ModelConfig) -> tuple[str, str]:
+    """(generation, update) precision. What `auto` becomes is measured; store it, and give it explicitly to resume."""
+    head = model.get_output_embeddings()
+    layers = [m for m in model.modules() if type(m) is nn.Linear and m is not head]
+    weight = max(layers, key=lambda m: m.weight.numel()).weight.detach()
+    generation: str = config.generation_precision
+    update: str = config.update_precision
+    if generation == "auto":
+        generation = _faster(weight, SAMPLING_ROWS)
+    if update == "auto":
+        update = _faster(weight, UPDATE_ROWS)
+    return generation, update
+
+
+@torch.inference_mode()
+def _faster(weight: torch.Tensor, rows: int, repeats: int = 7) -> str:
+    """The better precision for W x^T with that many columns: best of alternating trials."""
+    best = dict.fromkeys(DTYPES, float("inf"))
+    operands = {
+        name: (weight.to(dtype), torch.ones(weight.shape[1], rows, dtype=dtype)) for name, dtype in DTYPES.items()
+    }
+    for trial in range(repeats + 1):
+        for name, (matrix, columns) in operands.items():
+            started = time.perf_counter()
+            for _ in range(5):
+                matrix @ columns
+            if trial:  # the first warms up
+                best[name] = min(best[name], time.perf_counter() - started)
+    return "bfloat16" if best["bfloat16"] * WORTH_IT < best["float32"] else "float32"
