@@ -1,0 +1,60 @@
+"""APPS (Hendrycks et al. 2021, arXiv 2105.09938): programs that read standard input, and functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from azr.evaluation.benchmarks.source import Row, load_json
+from azr.evaluation.problems import FunctionCalls, Problem, StandardInput
+from azr.executor.wire import pack
+
+
+def parse(row: Row) -> Problem:
+    """A row {id or problem_id, question, input_output, starter_code, difficulty, solutions}.
+
+    `input_output` and `solutions` are JSON strings or values.
+    """
+    tests = _value(row["input_output"])
+    starter = row.get("starter_code") or ""
+    solutions = _value(row.get("solutions") or [])
+    reference = row.get("reference_solution") or (solutions[0] if solutions else "")
+    entry = tests.get("fn_name") or ""
+    if len(tests["inputs"]) != len(tests["outputs"]) or not tests["inputs"]:
+        raise ValueError("inputs and outputs do not match, or there are none")
+    check: StandardInput | FunctionCalls
+    if entry:
+        args = tuple(pack(_integer_keys(list(item))) for item in tests["inputs"])
+        check = FunctionCalls(entry, args, tuple(_integer_keys(item) for item in tests["outputs"]))
+    else:
+        check = StandardInput(tuple(map(_text, tests["inputs"])), tuple(map(_text, tests["outputs"])))
+    return Problem(
+        benchmark="apps",
+        id=str(row["problem_id"] if "problem_id" in row else row["id"]),
+        text=row["question"],
+        stub=starter,
+        entry=entry,
+        checks=(check,),
+        reference=reference,
+        tags={"difficulty": row.get("difficulty") or "", "split": row.get("split") or "test"},
+    )
+
+
+def _value(field: Any) -> Any:
+    return load_json(field) if isinstance(field, str) else field
+
+
+def _text(lines: Any) -> str:
+    """Input or output as one text; some rows hold a list of lines."""
+    if isinstance(lines, (list, tuple)):
+        return "\n".join(str(line) for line in lines)
+    return str(lines)
+
+
+def _integer_keys(value: Any) -> Any:
+    """Dictionaries with integers for keys, which JSON made strings of."""
+    if isinstance(value, list):
+        return [_integer_keys(item) for item in value]
+    if isinstance(value, dict):
+        integers = all(key.lstrip("-").isdigit() for key in value)
+        return {int(key) if integers else key: _integer_keys(item) for key, item in value.items()}
+    return value

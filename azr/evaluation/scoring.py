@@ -1,0 +1,307 @@
+"""Is a solution right? Problems and solutions in, scores out, by way of the sandbox.
+
+A solution runs in one sandboxed process, which returns what its calls gave; the benchmark's tests run on these values in
+another, which never held the solution. So no expected value is within a solution's reach, and nothing that it does to
+its own process (an `__eq__` that is always true, `sys.exit(0)`, a forged message) can make a test pass.
+
+CPU time is limited, not wall time. What ran out of time is run again, alone, before it counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from azr.evaluation.problems import (
+    Assertions,
+    Check,
+    FunctionCalls,
+    InputPrediction,
+    Inputs,
+    OutputPrediction,
+    Problem,
+    StandardInput,
+    Tests,
+)
+from azr.executor.wire import pack
+from azr.executor import NotALiteral, parse_arguments, parse_literal
+from azr.executor.programs import Program, ProgramResult
+
+CPU_SECONDS = 5.0  # of one process with a solution; for StandardInput, of each test
+REFERENCE_SECONDS = 60.0
+REFERENCE_FACTOR = 4.0  # a solution may take this many times the reference's time, as in EvalPlus
+MAX_SOLUTION = 256 * 1024  # characters
+_RELATIVE, _ABSOLUTE = 1e-05, 1e-08  # numpy.allclose's, as APPS compares floats
+
+Work = Generator[Program, ProgramResult, Any]
+
+
+class Sandbox(Protocol):
+    """What of the executor is used here."""
+
+    def drive(self, works: Iterable[Work]) -> list[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`status` is ok, wrong, or the kind of failure."""
+
+    correct: bool
+    status: str
+    detail: str = ""
+    seconds: float = 0.0  # CPU time in the sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What the reference solution's run showed: the tests' calls, their answers, the CPU time."""
+
+    calls: Any
+    answers: Any
+    seconds: float
+
+
+class Scorer:
+    """Scores solutions. Keeps what it learnt from the reference solutions it has run."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._recorded: dict[tuple[str, str], _Recorded | str] = {}
+
+    def score(
+        self, items: Sequence[tuple[Problem, str]], progress: Callable[[int, int], None] | None = None
+    ) -> list[Score]:
+        """One score an item, in order; all cores are used. Timeouts are then run again one by one."""
+        done = 0
+
+        def counted(problem: Problem, solution: str) -> Work:
+            nonlocal done
+            score = yield from self._score(problem, solution)
+            done += 1
+            if progress is not None:
+                progress(done, len(items))
+            return score
+
+        self._record([problem for problem, _ in items])
+        scores: list[Score] = self.sandbox.drive(counted(problem, solution) for problem, solution in items)
+        for position, score in enumerate(scores):
+            if score.status == "timeout":
+                [scores[position]] = self.sandbox.drive([self._score(*items[position])])
+        return scores
+
+    def _record(self, problems: Iterable[Problem]) -> None:
+        """Run the reference solutions whose answers the checks need, each once."""
+        missing = {_key(p): p for p in problems if _key(p) not in self._recorded and _needs_reference(p)}
+        found = self.sandbox.drive(_record(problem.checks[0]) for problem in missing.values())
+        self._recorded.update(zip(missing, found, strict=True))
+
+    def _score(self, problem: Problem, solution: str) -> Work:
+        if len(solution) > MAX_SOLUTION:
+            return Score(False, "too_large")
+        score = Score(True, "ok")
+        for check in problem.checks:
+            part = yield from self._check(problem, check, solution)
+            score = replace(part, seconds=score.seconds + part.seconds)
+            if not score.correct:
+                break
+        return score
+
+    def _check(self, problem: Problem, check: Check, solution: str) -> Work:
+        if isinstance(check, OutputPrediction):
+            return _predicted_output(check, solution)
+        if isinstance(check, InputPrediction):
+            return (yield from _predicted_input(check, solution))
+        if isinstance(check, StandardInput):
+            return (yield from _standard_input(check, solution))
+        if isinstance(check, FunctionCalls):
+            return (yield from _function_calls(check, solution))
+        if isinstance(check, Assertions):
+            return (yield from _assertions(check, solution))
+        recorded = self._recorded[_key(problem)]
+        if isinstance(recorded, str):
+            return Score(False, "no_reference", recorded)
+        if isinstance(check, Inputs):
+            return (yield from _inputs(check, solution, recorded))
+        return (yield from _tests(check, solution, recorded))
+
+
+def _key(problem: Problem) -> tuple[str, str]:
+    return problem.benchmark, problem.id
+
+
+def _needs_reference(problem: Problem) -> bool:
+    return isinstance(problem.checks[0], (Tests, Inputs))
+
+
+def _record(check: Check) -> Work:
+    """The reference's answers, or why there are none."""
+    if isinstance(check, Inputs):
+        calls = [{"args": args} for args in check.args]
+        job = {"source": check.reference, "entry": check.entry, "calls": calls, "digest": True}
+        result: ProgramResult = yield Program("answer", job, REFERENCE_SECONDS)
+    else:
+        assert isinstance(check, Tests)
+        job = {"prelude": check.prelude, "tests": check.source, "entry": check.entry, "reference": check.reference}
+        result = yield Program("record", job, REFERENCE_SECONDS)
+        calls = result.value.get("calls")
+    if not result.ok or "answers" not in result.value:
+        return f"the reference solution fails here: {result.status} {result.reason or result.value.get('reason', '')}"
+    answers = result.value["answers"]
+    if isinstance(check, Inputs):
+        # An input on which the reference itself fails here (out of memory, say) can judge nobody.
+        judged = [position for position, answer in enumerate(answers) if "e" not in answer]
+        calls, answers = [calls[position] for position in judged], [answers[position] for position in judged]
+    return _Recorded(calls, answers, result.cpu_seconds)
+
+
+def _answers(job: dict[str, Any], seconds: float = CPU_SECONDS) -> Generator[Program, ProgramResult, tuple[Any, Score]]:
+    """Run a solution's calls: (answers, score so far), the answers None if there are none."""
+    result = yield Program("answer", job, seconds)
+    if not result.ok:
+        return None, Score(False, result.status, result.reason, result.cpu_seconds)
+    if "answers" not in result.value:
+        return None, Score(
+            False, str(result.value.get("failed")), str(result.value.get("reason", ""))[:200], result.cpu_seconds
+        )
+    return result.value["answers"], Score(True, "ok", "", result.cpu_seconds)
+
+
+def _verdict(mode: str, job: dict[str, Any], so_far: Score) -> Work:
+    """Run tests on answers, in a process without the solution."""
+    result = yield Program(mode, job, max(CPU_SECONDS, REFERENCE_FACTOR * so_far.seconds))
+    seconds = so_far.seconds + result.cpu_seconds
+    if not result.ok:
+        return Score(False, result.status, f"while its answers were compared: {result.reason}", seconds)
+    if result.value.get("passed") is True:
+        return Score(True, "ok", "", seconds)
+    return Score(False, str(result.value["kind"]), str(result.value["reason"]), seconds)
+
+
+def _tests(check: Tests, solution: str, recorded: _Recorded) -> Work:
+    job = {"source": solution, "entry": check.entry, "calls": recorded.calls}
+    answers, so_far = yield from _answers(job, _limit(recorded))
+    if answers is None:
+        return so_far
+    tests = {"prelude": check.prelude, "tests": check.source, "entry": check.entry}
+    return (yield from _verdict("check", {**tests, "calls": recorded.calls, "answers": answers}, so_far))
+
+
+def _inputs(check: Inputs, solution: str, recorded: _Recorded) -> Work:
+    job = {"source": solution, "entry": check.entry, "calls": recorded.calls, "stop": True, "digest": True}
+    answers, so_far = yield from _answers(job, _limit(recorded))
+    if answers is None or answers == recorded.answers and not check.oracle:
+        return so_far
+    compared = {"calls": recorded.calls, "answers": answers, "expected": recorded.answers}
+    return (yield from _verdict("compare", {**compared, "atol": check.atol, "oracle": check.oracle}, so_far))
+
+
+def _limit(recorded: _Recorded) -> float:
+    return max(CPU_SECONDS, REFERENCE_FACTOR * recorded.seconds)
+
+
+def _assertions(check: Assertions, solution: str) -> Work:
+    job = {"source": solution, "setup": check.setup, "calls": [{"expr": call} for call in check.calls]}
+    answers, so_far = yield from _answers(job)
+    if answers is None:
+        return so_far
+    job = {"prelude": check.prelude, "tests": list(check.tests), "answers": answers}
+    return (yield from _verdict("check", job, so_far))
+
+
+def _function_calls(check: FunctionCalls, solution: str) -> Work:
+    calls = [{"args": args} for args in check.args]
+    job = {
+        "source": _COMMON_IMPORTS + solution,
+        "entry": check.entry,
+        "class": "Solution",
+        "calls": calls,
+        "stop": True,
+    }
+    answers, so_far = yield from _answers(job, CPU_SECONDS * len(calls))
+    if answers is None:
+        return so_far
+    expected = [{"v": pack(output)} for output in check.outputs]
+    job = {"calls": calls, "answers": answers, "expected": expected, "atol": 0.0, "oracle": "apps"}
+    return (yield from _verdict("compare", job, so_far))
+
+
+# LeetCode's own preamble, on which its starter code relies (`List[int]`); APPS's runner adds the same names.
+_COMMON_IMPORTS = "\n".join(
+    ["from typing import *", "import bisect, collections, copy, datetime, functools, heapq, itertools, math, operator, "
+     "random, re, string, sys", "from bisect import *", "from collections import *", "from functools import *",
+     "from heapq import *", "from itertools import *", "from math import *", "from operator import *", ""]
+)  # fmt: skip
+
+
+def _standard_input(check: StandardInput, solution: str) -> Work:
+    seconds = 0.0
+    for text, expected in zip(check.inputs, check.outputs, strict=True):
+        result: ProgramResult = yield Program("run_stdin", {"source": solution, "stdin": text}, CPU_SECONDS)
+        seconds += result.cpu_seconds
+        if not result.ok:
+            return Score(False, result.status, result.reason, seconds)
+        if "stdout" not in result.value:
+            return Score(False, str(result.value.get("failed")), str(result.value.get("reason", ""))[:200], seconds)
+        if same_output(str(result.value["stdout"]), expected):
+            continue
+        error = result.value.get("error")
+        return Score(False, "exception" if error else "wrong", str(error or "")[:200], seconds)
+    return Score(True, "ok", "", seconds)
+
+
+def same_output(given: str, expected: str) -> bool:
+    """Whether a program's output counts, as APPS compares: white space at the ends of lines and empty lines do not
+    matter; else lines of numbers may differ as numpy.allclose allows.
+
+    Left out: APPS's last resort, which takes the output's lines and words as sets, in any order.
+    """
+    given_lines, expected_lines = _lines(given), _lines(expected)
+    if given_lines == expected_lines:
+        return True
+    given_words, expected_words = " ".join(given_lines).split(), " ".join(expected_lines).split()
+    if len(given_words) != len(expected_words):
+        return False
+    return all(a == b or _close(a, b) for a, b in zip(given_words, expected_words, strict=True))
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().splitlines() if line.strip()]
+
+
+def _close(given: str, expected: str) -> bool:
+    try:
+        a, b = float(given), float(expected)
+    except ValueError:
+        return False
+    if expected.lstrip("-").isdigit() and given.lstrip("-").isdigit():
+        return False  # integers are equal or not
+    return math.isfinite(a) and abs(a - b) <= _ABSOLUTE + _RELATIVE * abs(b)
+
+
+def _predicted_output(check: OutputPrediction, solution: str) -> Score:
+    try:
+        answer = parse_literal(solution)
+    except NotALiteral as error:
+        return Score(False, "not_a_literal", str(error))
+    gold = parse_literal(check.output)
+    return Score(True, "ok") if answer == gold else Score(False, "wrong")
+
+
+def _predicted_input(check: InputPrediction, solution: str) -> Work:
+    """The program is the benchmark's; the answer is data. Only the benchmark's own input may be an expression."""
+    call: dict[str, Any]
+    if solution.strip() == check.input.strip():
+        call = {"expr": f"f({check.input})"}
+    else:
+        try:
+            call = {"args": pack(list(parse_arguments(solution)))}
+        except NotALiteral as error:
+            return Score(False, "not_a_literal", str(error))
+    answers, so_far = yield from _answers({"source": check.program, "entry": "f", "calls": [call]})
+    if answers is None:
+        return so_far
+    expected = [{"v": pack(parse_literal(check.output))}]
+    job = {"calls": [{"args": []}], "answers": answers, "expected": expected, "atol": 0.0, "oracle": "equal"}
+    return (yield from _verdict("compare", job, so_far))
