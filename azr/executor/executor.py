@@ -1,8 +1,8 @@
 """The executor: which programs are deterministic functions, and which answers are right.
 
-Covered: the host's files, processes, network and environment; memory, CPU and wall time; what one program does to the
-next; forged results. Not covered: side channels (timing, caches), bugs of the kernel, how much electricity a program uses
-within its limits. docs/safety.md has the list per operating system.
+Covered: the host's files, processes, network and environment; memory, CPU and wall time; what one program does to
+the next; forged results. Not covered: bugs of the kernel, side channels (timing, caches). docs/safety.md has the list
+per operating system.
 
 Gold values never enter a sandbox, and no model-written text is evaluated outside one.
 """
@@ -10,13 +10,14 @@ Gold values never enter a sandbox, and no model-written text is evaluated outsid
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 from azr.config import ExecutorConfig
 from azr.errors import UserError
 from azr.executor.grading import grading_work
-from azr.executor.lanes import Lanes
+from azr.executor.lanes import Lanes, Work
 from azr.executor.requests import GradeRequest, Validation, ValidationRequest
 from azr.executor.validation import WORLDS, validation_work
 from azr.executor.zygotes import ZygoteDied
@@ -34,13 +35,12 @@ class Executor:
         except ZygoteDied as error:
             raise UserError(f"the executor could not start its sandbox: {error}") from None
         self.defences = self._lanes.defences
-        if not any(name.startswith(("seccomp", "seatbelt")) for name in self.defences):
-            if not config.allow_weaker_isolation:
-                self.close()
-                raise UserError(
-                    "this kernel offers no seccomp, so programs cannot be confined; run azr in a container or a virtual "
-                    "machine of its own and set executor.allow_weaker_isolation: true"
-                )
+        if self.is_weak and not config.allow_weaker_isolation:
+            self.close()
+            raise UserError(
+                "this kernel offers no seccomp, so programs cannot be confined; run azr in a container or a virtual "
+                "machine of its own and set executor.allow_weaker_isolation: true"
+            )
         self._check()
 
     def _check(self) -> None:
@@ -50,24 +50,31 @@ class Executor:
             self.close()
             raise UserError(f"the executor fails its own check ({validation.status}: {validation.reason})")
 
+    @property
+    def is_weak(self) -> bool:
+        """Whether the defence that everything rests on is missing."""
+        return not any(name.startswith(("seccomp", "seatbelt")) for name in self.defences)
+
     def describe(self) -> str:
         """One line: lanes, limits, and the defences that are active."""
-        weak = not any(name.startswith(("seccomp", "seatbelt")) for name in self.defences)
         return (
-            f"executor: {len(self._lanes.lanes)} lanes, {self.config.cpu_seconds:g} s CPU and {self.config.memory_mb} MiB "
+            f"{len(self._lanes.lanes)} lanes, {self.config.cpu_seconds:g} s CPU and {self.config.memory_mb} MiB "
             f"a program; fork per program, empty environment, {', '.join(self.defences)}"
-            + ("; WEAKER ISOLATION, as configured" if weak else "")
+            + ("; WEAKER ISOLATION, as configured" if self.is_weak else "")
         )
 
     def validate(self, requests: Iterable[ValidationRequest]) -> list[Validation]:
         """For each request, in order: its values, or why it has none."""
-        with self._lock:
-            return self._lanes.run(validation_work(request, self.config.cpu_seconds) for request in requests)
+        return self.run(validation_work(request, self.config.cpu_seconds) for request in requests)
 
-    def grade(self, requests: Sequence[GradeRequest]) -> list[tuple[Verdict, ...]]:
+    def grade(self, requests: Iterable[GradeRequest]) -> list[tuple[Verdict, ...]]:
         """For each request, in order: one verdict for each of its answers (one for deduction and induction)."""
+        return self.run(grading_work(request, self.config.cpu_seconds) for request in requests)
+
+    def run(self, works: Iterable[Work]) -> list[Any]:
+        """Drive pieces of work (generators that yield Jobs and are sent RunResults); what they return, in order."""
         with self._lock:
-            return self._lanes.run(grading_work(request, self.config.cpu_seconds) for request in requests)
+            return self._lanes.run(works)
 
     def close(self) -> None:
         """End every process. Nothing can be asked afterwards."""

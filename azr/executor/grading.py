@@ -53,9 +53,7 @@ def _abduction(request: AbductionRequest, cpu_seconds: float) -> Work:
         if not todo:
             break
         seconds = max(left / 2, _LEAST_SECONDS)
-        run = yield Job(
-            program.data, tuple(todo), seconds * len(todo), pure_only=True, seconds_per_input=seconds
-        )
+        run = yield Job(program.data, tuple(todo), seconds * len(todo), pure_only=True, seconds_per_input=seconds)
         if not run.outcomes:
             run_outcomes: tuple[Outcome, ...] = (Outcome(Status.CRASHED),)
         else:

@@ -1,7 +1,8 @@
 """Lanes: programs run side by side, each lane with its own zygotes (one per world), driven by one loop in the caller.
 
-A piece of work is a generator that yields Jobs and is sent their RunResults; `run` drives many of them over all lanes and
-returns what they return, in order. A lane that dies is replaced; its job is tried once more, and then reported as crashed.
+A piece of work is a generator that yields Jobs and is sent their RunResults; `run` drives many of them over all lanes
+and returns what they return, in order. A lane that dies is replaced; its job is tried once more, and then reported as
+crashed.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ Work = Generator[Job, RunResult, Any]
 class _Task:
     """A piece of work and the job that it waits for."""
 
-    def __init__(self, position: int, work: Work, job: Job) -> None:
+    job: Job
+
+    def __init__(self, position: int, work: Work) -> None:
         self.position = position
         self.work = work
-        self.job = job
 
 
 class Lane:
@@ -227,7 +229,7 @@ class Lanes:
                             if work is None:
                                 exhausted = True
                                 break
-                            self._advance(_Task(started, work, None), None, waiting, results)  # type: ignore[arg-type]
+                            self._advance(_Task(started, work), None, waiting, results)
                             started += 1
                             continue
                         self._begin(lane, waiting.popleft(), waiting, results)
@@ -295,5 +297,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-

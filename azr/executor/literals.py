@@ -165,10 +165,10 @@ class _Parser:
         while self.next[0] == "string":
             parts.append(_string(self.next[1]))
             self.position += 1
-        try:
-            return parts[0] if len(parts) == 1 else type(parts[0])().join(parts)
-        except TypeError:
-            raise NotALiteral("mixed str and bytes") from None
+        if len({type(part) for part in parts}) > 1:
+            raise NotALiteral("mixed str and bytes")
+        empty: Any = type(parts[0])()
+        return empty.join(parts)
 
     def number(self) -> Value:
         value = self.signed()
@@ -233,4 +233,5 @@ def _string(token: str) -> str | bytes:
             value = ast.literal_eval(token)
     except (SyntaxError, ValueError, MemoryError, UnicodeError):
         raise NotALiteral("a malformed string") from None
-    return value  # type: ignore[no-any-return]
+    assert isinstance(value, (str, bytes))
+    return value

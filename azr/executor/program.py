@@ -22,11 +22,11 @@ _BUILTIN_EXCEPTIONS = {kind: kind.__name__ for kind in vars(builtins).values() i
                        issubclass(kind, BaseException)}  # fmt: skip
 
 # Audit events that no honest computation raises. The kernel refuses these too; here they get their name.
-_FORBIDDEN_EVENTS = frozenset(
-    ["open", "sys.settrace", "sys.setprofile", "sys.addaudithook", "code.__new__", "gc.get_objects", "gc.get_referrers",
-     "gc.get_referents", "function.__new__", "marshal.loads", "marshal.load", "pickle.find_class", "cpython.run_command",
-     "setopencodehook", "syslog.openlog"]
-)  # fmt: skip
+_FORBIDDEN_EVENTS = frozenset([
+    "open", "sys.settrace", "sys.setprofile", "sys.addaudithook", "code.__new__", "gc.get_objects",
+    "gc.get_referrers", "gc.get_referents", "function.__new__", "marshal.loads", "marshal.load",
+    "pickle.find_class", "cpython.run_command", "setopencodehook", "syslog.openlog",
+])  # fmt: skip
 _FORBIDDEN_FAMILIES = (
     "os.", "socket.", "subprocess.", "ctypes.", "shutil.", "signal.", "fcntl.", "mmap.", "resource.", "pty.", "urllib.",
     "ftplib.", "http.", "sqlite3.", "tempfile.", "glob.", "pathlib.", "webbrowser.", "faulthandler.",
@@ -49,41 +49,70 @@ class _Discard(io.TextIOBase):
 
 
 class _Job:
-    """The job as read from its socket, which is closed to reading once the sandbox is up."""
+    """The job as read from its socket, which cannot be read any more once the sandbox is up."""
 
     def __init__(self, channel: socket.socket) -> None:
-        reader = channel.makefile("rb")
-        flags, size, count, self.seconds_per_input = protocol.HEADER.unpack(reader.read(protocol.HEADER.size))
+        data = _receive(channel, b"", protocol.HEADER.size)
+        flags, size, count, self.seconds_per_input = protocol.HEADER.unpack_from(data)
         self.stop_at_failure = bool(flags & protocol.STOP_AT_FAILURE)
         self.pure_only = bool(flags & protocol.PURE_ONLY)
-        self.program: bytes = reader.read(size)
+        start = protocol.HEADER.size
+        data = _receive(channel, data, start + size)
+        self.program = data[start : start + size]
         self.inputs: list[bytes] = []
+        start += size
         for _ in range(count):
-            (length,) = protocol.LENGTH.unpack(reader.read(protocol.LENGTH.size))
-            self.inputs.append(reader.read(length))
+            data = _receive(channel, data, start + protocol.LENGTH.size)
+            (length,) = protocol.LENGTH.unpack_from(data, start)
+            start += protocol.LENGTH.size
+            data = _receive(channel, data, start + length)
+            self.inputs.append(data[start : start + length])
+            start += length
 
 
-def run_job(channel: socket.socket, sandbox: Sandbox, cpu_seconds: float) -> NoReturn:
-    """The whole life of a program's process. Called right after the fork; never returns."""
-    leave = os._exit
-    code = protocol.EXIT_NO_SANDBOX
-    try:
-        job = _Job(channel)
-        os.dup2(channel.fileno(), protocol.JOB_DESCRIPTOR)
-        os.closerange(0, protocol.JOB_DESCRIPTOR)
-        os.closerange(protocol.JOB_DESCRIPTOR + 1, 1024)
-        channel.detach()
-        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), _Discard(), _Discard()
-        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-        sys.modules.pop("resource", None)
-        send = _sender()
-        sandbox.confine_child(cpu_seconds)
-        sys.addaudithook(_auditor(send))
-        code = protocol.EXIT_OUT_OF_MEMORY
-        _run(job, send)
-        code = protocol.EXIT_DONE
-    finally:
-        leave(code)
+def _receive(channel: socket.socket, data: bytes, size: int) -> bytes:
+    """`data`, and what arrives until there are `size` bytes at least."""
+    while len(data) < size:
+        more = channel.recv(1 << 18)
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+class Runner:
+    """Made once in the zygote; a forked child calls `run`. Whatever can be prepared before the fork is."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.send = _sender()
+        self.armed: list[bool] = []  # whether forbidden events end the process
+        self.streams = (io.StringIO(), _Discard(), _Discard())
+
+    def prepare(self) -> None:
+        """After every import: the audit hook, and the streams that programs see."""
+        sys.addaudithook(_auditor(self.armed, self.send))
+        sys.stdin, sys.stdout, sys.stderr = self.streams
+        vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+
+    def run(self, channel: socket.socket, cpu_seconds: float) -> NoReturn:
+        """The whole life of a program's process. Called right after the fork; never returns."""
+        leave = os._exit
+        code = protocol.EXIT_NO_SANDBOX
+        try:
+            job = _Job(channel)
+            os.dup2(channel.fileno(), protocol.JOB_DESCRIPTOR)
+            os.closerange(0, protocol.JOB_DESCRIPTOR)
+            os.closerange(protocol.JOB_DESCRIPTOR + 1, 1024)
+            channel.detach()
+            del sys.modules["resource"]
+            self.sandbox.confine_child(cpu_seconds)
+            self.armed.append(True)
+            code = protocol.EXIT_OUT_OF_MEMORY
+            _run(job, self.send)
+            code = protocol.EXIT_DONE
+        finally:
+            leave(code)
 
 
 def _sender() -> Any:
@@ -97,10 +126,12 @@ def _sender() -> Any:
     return send
 
 
-def _auditor(send: Any) -> Any:
+def _auditor(armed: list[bool], send: Any) -> Any:
     leave, forbidden, families, frames = os._exit, _FORBIDDEN_EVENTS, _FORBIDDEN_FAMILIES, _FRAME_ATTRIBUTES
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if not armed:
+            return
         if event == "open" and type(arguments[0]) is str and arguments[0][:1] == "<":
             return  # a syntax error looks for the text of "<program>"; the kernel refuses
         if event in forbidden or event.startswith(families):
@@ -168,5 +199,3 @@ def _exception_name(error: BaseException) -> bytes:
         if kind in _BUILTIN_EXCEPTIONS:
             return _BUILTIN_EXCEPTIONS[kind].encode()
     return b"BaseException"
-
-

@@ -1,7 +1,8 @@
 """The bytes between judge, zygote and program. Both sides load this module; it imports the standard library only.
 
 Judge to zygote (control socket): ORDER with the job's socket attached. Zygote to judge: REPORT, from the kernel's word.
-Judge to program (job socket): HEADER, the program, then each input (LENGTH, bytes). Program to judge: frames (FRAME, payload).
+Judge to program (job socket): HEADER, the program, then each input (LENGTH, bytes).
+Program to judge: frames (FRAME, payload).
 """
 
 from __future__ import annotations

@@ -11,14 +11,17 @@ import ast
 _STATELESS_MODULES = frozenset(
     ["math", "cmath", "string", "re", "itertools", "operator", "collections", "heapq", "bisect", "typing", "__future__"]
 )
-_STATELESS_BUILTINS = frozenset(
-    """abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter float format frozenset
-    hash hex id int isinstance issubclass iter len list map max min next object oct ord pow print range repr reversed round
-    set slice sorted str sum tuple type zip NotImplemented ArithmeticError AssertionError AttributeError BaseException
-    EOFError Exception FloatingPointError IndexError KeyError LookupError MemoryError NameError NotImplementedError
-    OverflowError RecursionError RuntimeError StopIteration TypeError UnicodeDecodeError UnicodeEncodeError UnicodeError
-    UnboundLocalError ValueError ZeroDivisionError""".split()
-)
+_STATELESS_BUILTINS = frozenset([
+    "abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "complex", "dict",
+    "divmod", "enumerate", "filter", "float", "format", "frozenset", "hash", "hex", "id", "int", "isinstance",
+    "issubclass", "iter", "len", "list", "map", "max", "min", "next", "object", "oct", "ord", "pow", "print",
+    "range", "repr", "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "zip",
+    "NotImplemented", "ArithmeticError", "AssertionError", "AttributeError", "BaseException", "EOFError",
+    "Exception", "FloatingPointError", "IndexError", "KeyError", "LookupError", "MemoryError", "NameError",
+    "NotImplementedError", "OverflowError", "RecursionError", "RuntimeError", "StopIteration", "TypeError",
+    "UnicodeDecodeError", "UnicodeEncodeError", "UnicodeError", "UnboundLocalError", "ValueError",
+    "ZeroDivisionError",
+])  # fmt: skip
 _REFUSED = (ast.Global, ast.Nonlocal, ast.ClassDef, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 
@@ -28,7 +31,9 @@ def is_pure(source: str) -> bool:
     if not all(_is_pure_statement(statement) for statement in tree.body):
         return False
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ExceptHandler)) and node.name}
+    bound |= {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ExceptHandler)) and node.name
+    }
     bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     bound |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
               for alias in node.names}  # fmt: skip

@@ -74,7 +74,7 @@ class Supervisor:
 def _clock_reader(ctypes: Any) -> Any:
     """`clock_gettime` of the C library: the zygote's own `time` module stands still."""
 
-    class Timespec(ctypes.Structure):  # type: ignore[misc,name-defined]
+    class Timespec(ctypes.Structure):
         _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
     moment = Timespec()

@@ -32,9 +32,9 @@ def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:
         return _invalid(program, None)
     limit = MARGIN * cpu_seconds
     first = yield Job(program.data, tuple(inputs), limit, "A", stop_at_failure=True)
-    failure = _failure(first, len(inputs))
-    if failure is not None:
-        return _invalid(failure, _position(failure, first), first)
+    failed = _failure(first, len(inputs))
+    if failed is not None:
+        return _invalid(failed, _position(failed, first), first)
     golds = [as_gold(outcome) for outcome in first.outcomes]
     for position, (outcome, _) in enumerate(golds):
         if outcome.status is not Status.OK:
@@ -43,9 +43,9 @@ def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:
     order = list(range(len(inputs)))[::-1] if len(inputs) > 1 else [0, 0]
     for world in _other_worlds(request.program):
         other = yield Job(program.data, tuple(inputs[i] for i in order), limit, world, stop_at_failure=True)
-        failure = _difference(first, other, order)
-        if failure is not None:
-            return _invalid(failure[0], failure[1], first)
+        difference = _difference(first, other, order)
+        if difference is not None:
+            return _invalid(*difference, first)
     pairs = zip(request.inputs, golds, strict=True)
     milliseconds = first.report.cpu_seconds * 1000
     return Validation(
@@ -74,7 +74,7 @@ def pack_program(text: str) -> Outcome:
 
 
 def _other_worlds(program: str) -> tuple[str, ...]:
-    """World B; one more hash seed for a program that may show the order of a set, since small sets often agree by luck."""
+    """World B; for a program that may show the order of a set one more hash seed, since small sets agree by luck."""
     return ("B", "C") if _ORDER_SHOWING.search(program) else ("B",)
 
 

@@ -134,7 +134,7 @@ def _holds_nan(key: object) -> bool:
         if (kind is float or kind is complex) and item != item:
             return True
         if kind is tuple or kind is frozenset:
-            pending.extend(item)  # type: ignore[call-overload]
+            pending.extend(item)  # type: ignore[arg-type]
     return False
 
 

@@ -21,24 +21,29 @@ CLOCKS = {"A": 1_736_510_400.25, "B": 1_771_396_871.75, "C": 1_801_822_212.5}  #
 HASH_SEEDS = {"A": 0, "B": 1_000_003, "C": 2_000_029}
 RANDOM_SEEDS = {"A": 0, "B": 0x9E3779B9, "C": 0x7F4A7C15}
 
-ALLOWED_MODULES = (
-    "abc array ast base64 binascii bisect builtins calendar cmath codecs collections collections.abc colorsys contextlib "
-    "copy csv dataclasses datetime decimal difflib enum errno fractions functools graphlib hashlib heapq html io "
-    "itertools json keyword linecache locale math numbers operator os os.path pprint queue random re sched secrets "
-    "statistics string struct sys textwrap threading time timeit traceback types typing unicodedata urllib.parse uuid "
-    "warnings weakref zlib __future__ __main__"
-).split()
-_PRELOADED = (
-    "_bisect _collections _collections_abc _datetime _decimal _functools _heapq _json _operator _random _sha1 _sha2 "
-    "_sha256 _sha512 _md5 _sha3 _blake2 _statistics _strptime _struct _weakref _weakrefset copyreg opcode dis inspect "
-    "re._compiler re._parser re._constants re._casefix encodings encodings.aliases stringprep reprlib token tokenize "
-    "json.decoder json.encoder json.scanner html.entities importlib importlib._bootstrap sre_compile sre_parse _pydecimal "
-    "_threading_local _pylong _pydatetime _thread _io"
-).split()
-_ENCODINGS = (
-    "ascii base64_codec charmap cp1252 cp437 hex_codec idna latin_1 punycode quopri_codec raw_unicode_escape rot_13 "
-    "unicode_escape utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le utf_7 utf_8 utf_8_sig uu_codec zlib_codec"
-).split()
+ALLOWED_MODULES = [
+    "abc", "array", "ast", "base64", "binascii", "bisect", "builtins", "calendar", "cmath", "codecs", "collections",
+    "collections.abc", "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib",
+    "enum", "errno", "fractions", "functools", "graphlib", "hashlib", "heapq", "html", "io", "itertools", "json",
+    "keyword", "linecache", "locale", "math", "numbers", "operator", "os", "os.path", "pprint", "queue", "random",
+    "re", "sched", "secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "timeit",
+    "traceback", "types", "typing", "unicodedata", "urllib.parse", "uuid", "warnings", "weakref", "zlib",
+    "__future__", "__main__",
+]  # fmt: skip
+_PRELOADED = [
+    "_bisect", "_collections", "_collections_abc", "_datetime", "_decimal", "_functools", "_heapq", "_json",
+    "_operator", "_random", "_sha1", "_sha2", "_sha256", "_sha512", "_md5", "_sha3", "_blake2", "_statistics",
+    "_strptime", "_struct", "_weakref", "_weakrefset", "copyreg", "opcode", "dis", "inspect", "re._compiler",
+    "re._parser", "re._constants", "re._casefix", "encodings", "encodings.aliases", "stringprep", "reprlib",
+    "token", "tokenize", "json.decoder", "json.encoder", "json.scanner", "html.entities", "importlib",
+    "importlib._bootstrap", "sre_compile", "sre_parse", "_pydecimal", "_threading_local", "_pylong", "_pydatetime",
+    "_thread", "_io",
+]  # fmt: skip
+_ENCODINGS = [
+    "ascii", "base64_codec", "charmap", "cp1252", "cp437", "hex_codec", "idna", "latin_1", "punycode",
+    "quopri_codec", "raw_unicode_escape", "rot_13", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32",
+    "utf_32_be", "utf_32_le", "utf_7", "utf_8", "utf_8_sig", "uu_codec", "zlib_codec",
+]  # fmt: skip
 
 
 def freeze_clock(world: str) -> None:
@@ -111,7 +116,7 @@ def seed_randomness(world: str) -> None:
     random._urandom = stream.randbytes  # type: ignore[attr-defined]
     random.SystemRandom.random = lambda self: stream.random()  # type: ignore[method-assign]
     random.SystemRandom.getrandbits = lambda self, k: stream.getrandbits(k)  # type: ignore[method-assign]
-    random.Random.seed = seed_from_stream  # type: ignore[method-assign,assignment]
+    random.Random.seed = seed_from_stream  # type: ignore[method-assign]
     random.seed(RANDOM_SEEDS[world])
     uuid._generate_time_safe = uuid._UuidCreate = None  # type: ignore[attr-defined]
     uuid._node = stream.getrandbits(48)  # type: ignore[attr-defined]
@@ -140,6 +145,10 @@ def scatter_addresses(world: str) -> list[object]:
 
 def preload() -> None:
     """Import everything that a program may import; later no file can be opened."""
+    import os
+
+    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL makes every fork slower; hashlib has its own
+    os.register_at_fork = lambda **callbacks: None  # `random` would seed itself anew in every child
     for name in itertools.chain(ALLOWED_MODULES, _PRELOADED, (f"encodings.{name}" for name in _ENCODINGS)):
         try:
             importlib.import_module(name)

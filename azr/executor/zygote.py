@@ -1,8 +1,8 @@
 """The zygote: a small process that is exec'd once and forks one child for every program.
 
 It is blind: a program travels on a socket of its own, which the zygote hands to the child unread. It owns the clock
-and the kill: CPU time and the way a child ended come from the kernel. Usage: python -s -S -P -B zygote.py WORLD MEMORY_MB,
-with the control socket as standard input. It says hello with one JSON line and ends when the control socket closes.
+and the kill: CPU time and the way a child ended come from the kernel.
+Usage: python -s -S -P -B zygote.py WORLD MEMORY_MB, with the control socket as standard input. It says hello with one JSON line and ends when the control socket closes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import sys
 from types import ModuleType
 from typing import Any
+
 
 def _make_importable() -> None:
     """Let `azr.executor.x` be imported from this folder without running the packages' own `__init__`."""
@@ -40,11 +41,13 @@ def main(world: str, memory_mb: int) -> None:
     worlds.seed_randomness(world)
     holes = worlds.scatter_addresses(world)
     sandbox.confine_zygote()
+    runner = program.Runner(sandbox)
     worlds.close_imports()
+    runner.prepare()
     gc.collect()
     gc.freeze()
     control.sendall(json.dumps({"defences": sandbox.defences}).encode() + b"\n")
-    _serve(control, supervisor, sandbox, program.run_job, protocol)
+    _serve(control, supervisor, runner, protocol)
     del holes
 
 
@@ -70,7 +73,7 @@ def _wake_on_child() -> int:
     return readable
 
 
-def _serve(control: socket.socket, supervisor: Any, sandbox: Any, run_job: Any, protocol: Any) -> None:
+def _serve(control: socket.socket, supervisor: Any, runner: Any, protocol: Any) -> None:
     while True:
         order, descriptors, _, _ = socket.recv_fds(control, protocol.ORDER.size, 1)
         if not order or not descriptors:
@@ -83,7 +86,7 @@ def _serve(control: socket.socket, supervisor: Any, sandbox: Any, run_job: Any, 
             report = protocol.REPORT.pack(0, protocol.CAUSE_NO_FORK, 0, 0)
         else:
             if child == 0:
-                run_job(channel, sandbox, cpu_seconds)
+                runner.run(channel, cpu_seconds)
             report = supervisor.watch(child, channel.fileno(), cpu_seconds, wall_seconds)
         channel.close()  # before the report: the judge then reads to the end without waiting
         control.sendall(report)

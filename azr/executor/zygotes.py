@@ -35,7 +35,7 @@ class Zygote:
                 [sys.executable, "-s", "-S", "-P", "-B", str(_SCRIPT), world, str(memory_mb)],
                 env={"PYTHONHASHSEED": str(worlds.HASH_SEEDS[world])},
                 cwd="/",
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in the terminal is the trainer's
