@@ -16,6 +16,8 @@ Options:
   --dashboard-only         Only the dashboard, for a training that runs or a run that ended
   --dashboard-port PORT    Port of the dashboard (default: 8080)
   --training-port PORT     Port of the training's live data (default: 8081)
+  --training-host HOST     With --dashboard-only: where the training runs (default: this machine)
+  --no-browser             Do not open the dashboard in a browser
   --eval-only              Only evaluate: the checkpoint given with --resume, or the untrained model
   --benchmark BENCHMARK    Benchmark of the evaluation
   --max-tasks N            Evaluate on at most N tasks

@@ -46,6 +46,7 @@ DashboardPortOption = Annotated[
 TrainingPortOption = Annotated[
     int | None, typer.Option("--training-port", metavar="PORT", help="dashboard.training_port", min=1, max=65535)
 ]
+NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard in a browser.")]
 BenchmarkOption = Annotated[
     list[str] | None,
     typer.Option("--benchmark", metavar="BENCHMARK", help="evaluation.benchmarks; repeatable, or comma-separated."),
@@ -64,17 +65,18 @@ def train(
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Show the live dashboard.")] = False,
     dashboard_port: DashboardPortOption = None,
     training_port: TrainingPortOption = None,
+    no_browser: NoBrowserOption = False,
     benchmark: BenchmarkOption = None,
     max_tasks: MaxTasksOption = None,
 ) -> int:
     """Train by self-play, from scratch or from a checkpoint."""
     settings = _settings(config, overrides, dashboard_port, training_port, benchmark, max_tasks)
     checkpoint = _checkpoint(resume)
-    if dashboard:
-        _not_yet("the dashboard")
     from azr import train
+    from azr.dashboard.beside import showing
 
-    return train.main(settings, resume=checkpoint, workspace=workspace_root())
+    with showing(settings, workspace_root(), dashboard=dashboard, browser=not no_browser) as views:
+        return train.main(settings, resume=checkpoint, workspace=workspace_root(), views=views)
 
 
 @app.command("eval")
@@ -97,10 +99,16 @@ def dashboard(
     overrides: SetOption = None,
     dashboard_port: DashboardPortOption = None,
     training_port: TrainingPortOption = None,
+    training_host: Annotated[
+        str, typer.Option("--training-host", metavar="HOST", help="Where the training runs.")
+    ] = "127.0.0.1",
+    no_browser: NoBrowserOption = False,
 ) -> int:
     """Show a running training, or a finished run's record."""
-    _settings(config, overrides, dashboard_port, training_port)
-    _not_yet("the dashboard")
+    settings = _settings(config, overrides, dashboard_port, training_port)
+    from azr.dashboard import server
+
+    return server.main(settings.dashboard, workspace_root(), training_host=training_host, browser=not no_browser)
 
 
 @app.command()

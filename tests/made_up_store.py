@@ -1,4 +1,4 @@
-"""MADE-UP DATA, for tests and benchmarks of the dashboard only: a store that looks like a long run. Nothing was trained.
+"""MADE-UP DATA, for tests and benchmarks of the dashboard only: a store that looks like a long run's.
 
 `python -m tests.made_up_store FOLDER --steps 10000 --tasks 10` writes FOLDER/data/azr.sqlite.
 """
@@ -31,7 +31,7 @@ HOSTILE = (
     "ا" * 2_000 + "a" + "e\u0301\u0302\u0303" * 500,
 )
 _PROGRAMS = (
-    "def f(nums):\n    total = 0\n    for n in nums:\n        if n % {k} == 0:\n            total += n\n    return total",
+    "def f(nums):\n    total = 0\n    for n in nums:\n        total += n % {k} == 0\n    return total",
     "def f(text):\n    return ''.join(sorted(set(text)))[{k}:]",
     "def f(a, b):\n    while b > {k}:\n        a, b = b, a % b  # {k}\n    return a",
     "def f(items):\n    return [x * {k} for x in items if x > {k}]",
@@ -53,14 +53,16 @@ def metrics_of(step: int, rng: random.Random) -> dict[str, float]:
         ("solve/rate_of_parsed", 0.12, 0.56), ("reward/propose", -0.9, 0.3), ("reward/solve", -0.6, 0.2),
     ):  # fmt: skip
         for suffix in ("", *(f"/{kind}" for kind in TASK_TYPES)):
-            found[name + suffix] = low + (high - low) * learnt + rng.gauss(0, 0.05)
+            value = low + (high - low) * learnt + rng.gauss(0, 0.05)
+            found[name + suffix] = value if low < 0 else min(max(value, 0.0), 1.0)
     for name, value in (
         ("propose/repeated", 0.1), ("propose/cut", 0.2), ("propose/tokens", 70.0), ("solve/tokens", 20.0),
         ("solve/in_between", 0.5), ("solve/tasks", 16.0), ("solve/new", 9.0), ("advantage/silent_groups", 1.0),
         ("diversity/unique_programs", 0.9), ("diversity/unique_shapes", 0.7), ("diversity/reference_distance", 0.6),
         ("diversity/trivial", 0.1), ("update/loss", 0.02), ("update/grad_norm", 0.8), ("update/entropy", 1.1),
         ("update/importance_ratio", 1.0), ("update/zero_advantage", 0.2), ("update/importance_capped", 0.01),
-        ("update/clip_fraction", 0.0), ("rejected/syntax", 12.0), ("rejected/timeout", 2.0), ("buffer/deduction", 400.0),
+        ("update/clip_fraction", 0.0), ("rejected/syntax", 12.0), ("rejected/timeout", 2.0),
+        ("buffer/deduction", 400.0),
         ("buffer/abduction", 300.0), ("buffer/induction", 200.0), ("tokens/sampled", 9000.0),
     ):  # fmt: skip
         found[name] = value * (1 + rng.gauss(0, 0.1))
@@ -94,11 +96,15 @@ def record(run: Run, step: int, tasks: int = 4, attempts: int = 4, rng: random.R
     bad = Task("deduction", f"def f(x):\n    return {hostile!r}\n# {hostile}", (Pair(hostile, hostile, b""),))
     made.append(bad)
     proposals = [
-        ProposalRow(Proposal(t.type, (1,), completion(t.program), ("def f(a): return a",), t.program, task=t), 0.5, 0.5, 0.1)
+        ProposalRow(
+            Proposal(t.type, (1,), completion(t.program), ("def f(a): return a",), t.program, task=t), 0.5, 0.5, 0.1
+        )
         for t in made
     ]
     proposals.append(
-        ProposalRow(Proposal("abduction", (1,), completion(hostile), (), reason=f"syntax: {hostile[:200]}"), None, -1.0, -1.0)
+        ProposalRow(
+            Proposal("abduction", (1,), completion(hostile), (), reason=f"syntax: {hostile[:200]}"), None, -1.0, -1.0
+        )
     )
     run.record_step(
         step,
@@ -121,7 +127,13 @@ def fill_large(store: Store, run: Run, steps: int, tasks: int, attempts: int = 1
 
     def step_rows() -> Iterator[tuple[Any, ...]]:
         for step in range(1, steps + 1):
-            yield run.id, step, "2026-01-01T00:00:00+00:00", json.dumps(metrics_of(step, rng)), json.dumps(timings_of(rng))
+            yield (
+                run.id,
+                step,
+                "2026-01-01T00:00:00+00:00",
+                json.dumps(metrics_of(step, rng)),
+                json.dumps(timings_of(rng)),
+            )
 
     with store.transaction() as connection:
         connection.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?)", step_rows())
@@ -155,7 +167,9 @@ def add_evaluations(store: Store, run: Run) -> None:
         )
         evaluation.record(
             [
-                EvaluationSampleRow(f"HumanEval/{i}", 0, "pass", "pass", "ok" if i < right else "wrong", i < right, 9, "stop", 0.1)
+                EvaluationSampleRow(
+                    f"HumanEval/{i}", 0, "pass", "pass", "ok" if i < right else "wrong", i < right, 9, "stop", 0.1
+                )
                 for i in range(20)
             ]
         )

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Calls of azr.train.main, which only notes them."""
     calls: list[dict[str, Any]] = []
 
-    def main(config: Config, *, resume: Path | None, workspace: Path) -> int:
+    @contextmanager
+    def showing(config: Config, root: Path, **choices: bool) -> Iterator[tuple[()]]:
+        yield ()
+
+    def main(config: Config, *, resume: Path | None, workspace: Path, views: tuple[()]) -> int:
         calls.append({"config": config, "resume": resume, "workspace": workspace})
         return 0
 
@@ -40,6 +46,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     module.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "azr.train", module)
     monkeypatch.setattr("azr.train", module, raising=False)
+    monkeypatch.setattr("azr.dashboard.beside.showing", showing)
     return calls
 
 
@@ -118,8 +125,6 @@ def test_resume_is_looked_for_here_and_then_in_the_workspace(
         (["eval", "--max-tasks", "many"], "--max-tasks"),
         (["eval", "--resume", "models/checkpoint-0001"], "no such checkpoint"),
         (["eval", "--benchmark", "humaneval", "--max-tasks", "3"], "the evaluation is not part of this version yet"),
-        (["dashboard"], "the dashboard is not part of this version yet"),
-        (["train", "--dashboard"], "the dashboard is not part of this version yet"),
         (["validate", "-"], "validate is not part of this version yet"),
         (["grade", "answers.jsonl"], "grade is not part of this version yet"),
         (["export"], "the export is not part of this version yet"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import webbrowser
@@ -39,24 +40,35 @@ def main(config: DashboardConfig, root: Path, *, training_host: str = "127.0.0.1
     """Serve until Ctrl-C. Raises UserError for a busy port, or an open address without a token."""
     check_binding(config.host, config.token)
     listener = bind(config.host, config.port, "--dashboard-port")
-    address = f"http://{_link_host(config.host)}:{config.port}/"
-    print(f"dashboard: {address}{'?token=…' if config.token else ''} (Ctrl-C stops it)", flush=True)
-    if browser and has_display():
-        token = f"?token={config.token}" if config.token else ""
-        threading.Timer(0.5, webbrowser.open, (address + token,)).start()
-    hub = Hub(config, root, training_host)
-    app = Guard(make_app(hub), host=config.host, port=config.port, token=config.token)
-    make_server(app).run(sockets=[listener])
+    announce(config, browser=browser)
+    print("Ctrl-C stops it", flush=True)
+    serve(listener, config, root, training_host)
     return 0
 
 
-def beside_training(config: DashboardConfig, root: Path) -> None:
-    """`main` in a process of its own that a training starts: Ctrl-C is for the training."""
+def beside_training(listener: socket.socket, config: DashboardConfig, root: Path) -> None:
+    """What the process that a training starts does: Ctrl-C is for the training."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        main(config, root)
-    except UserError as error:
-        print(f"azr: the dashboard cannot start: {error}", file=sys.stderr)
+    host = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(listener, config, root, host)
+
+
+def serve(listener: socket.socket, config: DashboardConfig, root: Path, training_host: str) -> None:
+    hub = Hub(config, root, training_host)
+    make_server(Guard(make_app(hub), host=config.host, port=config.port, token=config.token)).run(sockets=[listener])
+
+
+def announce(config: DashboardConfig, *, browser: bool) -> None:
+    """Print the address, and open the browser if there is one. The token is not printed: logs are passed on."""
+    host = "localhost" if config.host in ("0.0.0.0", "::") else config.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{config.port}/"
+    print(f"dashboard: {address}{' (asks for dashboard.token)' if config.token else ''}", flush=True)
+    if browser and has_display():
+        token = f"?token={config.token}" if config.token else ""
+        opener = threading.Timer(0.5, webbrowser.open, (address + token,))
+        opener.daemon = True
+        opener.start()
 
 
 def has_display() -> bool:
@@ -144,9 +156,3 @@ def _warm(library: Library) -> None:
         newest = store.query("SELECT MAX(id) AS id FROM runs")[0]["id"]
         if newest is not None:
             library.names(newest)
-
-
-def _link_host(host: str) -> str:
-    if host in ("0.0.0.0", "::"):
-        return "localhost"
-    return f"[{host}]" if ":" in host else host
