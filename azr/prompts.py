@@ -63,6 +63,38 @@ INDUCTION_EXAMPLES = (
         "Adds up the even numbers.",
     ),
     Example(
+        FORMAT_EXAMPLES[1].program,
+        (
+            "'the quick brown fox', 3",
+            "'a bb ccc', 1",
+            "'', 2",
+            "'hello', 5",
+            "'one two', 0",
+            "'Python is fun', 2",
+            "'x', 1",
+            "'to be or not', 2",
+            "'abc def', 2",
+            "'level up', 4",
+        ),
+        "Reverses the words longer than k.",
+    ),
+    Example(
+        FORMAT_EXAMPLES[2].program,
+        (
+            "{'a': 1, 'b': 5}, 'b'",
+            "{}, 'x'",
+            "{'k': 2}, 'z'",
+            "{1: 2, 3: 4}, 3",
+            "{'q': 0}, 'q'",
+            "{'b': 1, 'a': 2}, 'c'",
+            "{5: 7}, 5",
+            "{'x': -3}, 'x'",
+            "{2: 2, 1: 1}, 0",
+            "{'n': 10}, 'n'",
+        ),
+        "Twice the value of a key, or all keys in order.",
+    ),
+    Example(
         FORMAT_EXAMPLES[3].program,
         ("48, 36", "7, 3", "10, 5", "0, 4", "81, 27", "6, 4", "100, 75", "9, 9", "13, 1", "21, 14"),
         "The greatest common divisor.",
@@ -81,9 +113,15 @@ def _calls(inputs: Sequence[str]) -> str:
     return "\n".join(f"f({text})" for text in inputs)
 
 
+def _numbered(inputs: Sequence[str]) -> str:
+    """Calls with their numbers: a small model writes the right number of them only if it can see the count."""
+    return "\n".join(f"{number}: f({text})" for number, text in enumerate(inputs, 1))
+
+
 def _induction_block(example: Example, inputs: int) -> str:
     message = example.message or "Look at the calls."
-    return f"{FENCE}python\n{example.program}\n\n# {message}\n{_calls(example.inputs[:inputs])}\n{FENCE}\n"
+    calls = _numbered(example.inputs[:inputs])
+    return f"{FENCE}python\n{example.program}\n{FENCE}\n{FENCE}calls\n{calls}\n# {message}\n{FENCE}\n"
 
 
 def propose_completion(references: Sequence[Example]) -> str:
@@ -96,10 +134,10 @@ def propose_completion(references: Sequence[Example]) -> str:
 
 
 def propose_induction_completion(references: Sequence[Example], program: str, inputs: int) -> str:
-    """Prompt for a message and `inputs` inputs of a given program. The completion goes on after `# `."""
-    parts = [f"Python functions, each with a short description and {inputs} different example calls.\n"]
+    """Prompt for `inputs` inputs of a given program and a message. The completion goes on after `1: f(`."""
+    parts = [f"Python functions, each with {inputs} different calls and a short description.\n"]
     parts += [f"\n{_induction_block(example, inputs)}" for example in references]
-    parts.append(f"\n{FENCE}python\n{program}\n\n# ")
+    parts.append(f"\n{FENCE}python\n{program}\n{FENCE}\n{FENCE}calls\n1: f(")
     return "".join(parts)
 
 
@@ -138,9 +176,9 @@ Here is how others did it for other functions:
 
 Put message and calls between <answer> and </answer>, in this form and with nothing else inside:
 <answer>
+1: f(...)
+2: f(...)
 # the message
-f(...)
-f(...)
 </answer>"""
 
 
@@ -279,12 +317,16 @@ def parse_proposal(text: str) -> ParsedProposal:
 
 
 def parse_induction_proposal(text: str, inputs: int) -> ParsedProposal:
-    """Read a `# message` line and exactly `inputs` different calls of `f`."""
-    first, _, rest = text.strip("\n").partition("\n")
-    message = " ".join(first.lstrip("#").split())
-    if not first.startswith("#") or not message:
+    """Read exactly `inputs` different calls of `f`, numbered from 1, and then one `# message` line."""
+    listed, _, last = text.strip("\n").rpartition("\n")
+    lines = listed.split("\n")
+    if not all(line.startswith(f"{number}: ") for number, line in enumerate(lines, 1)):
+        return ParsedProposal(None, reason="the calls are not numbered")
+    calls_text = "\n".join(line.partition(": ")[2] for line in lines)
+    message = " ".join(last.lstrip("#").split())
+    if not last.startswith("#") or not message:
         return ParsedProposal(None, reason="no message")
-    split = _split_calls(rest)
+    split = _split_calls(calls_text)
     if isinstance(split, str):
         return ParsedProposal(None, reason=split)
     body, calls = split

@@ -96,7 +96,7 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
         block = prompts.unfenced(answer)
         return ParsedProposal(None, reason="no ```python block") if block is None else prompts.parse_proposal(block)
     if request.type == "induction":
-        return prompts.parse_induction_proposal(f"# {completion.text}", induction_inputs)
+        return prompts.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
     return prompts.parse_proposal(f"def f({completion.text}")
 
 

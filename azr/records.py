@@ -65,11 +65,11 @@ class Task:
 
     @property
     def shown(self) -> tuple[Pair, ...]:
-        return self.pairs[: max(1, len(self.pairs) // 2)]
+        return self.pairs[: (len(self.pairs) + 1) // 2]
 
     @property
     def hidden(self) -> tuple[Pair, ...]:
-        return self.pairs[max(1, len(self.pairs) // 2) :]
+        return self.pairs[(len(self.pairs) + 1) // 2 :]
 
     @property
     def id(self) -> str:

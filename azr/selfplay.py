@@ -170,7 +170,7 @@ def record(
     )
     s.alarm(step, s.diversity_alarm.observe(numbers))
     s.alarm(step, s.garbage_alarm.observe(sum(p.task is not None for p in proposals)))
-    if numbers.get("update/signal", 1.0) == 0.0:
+    if numbers.get("update/skipped") == 1.0:
         s.alarm(step, "no signal: every advantage is zero, the weights stay as they are")
     for view in s.views:
         view.step(step, numbers, timings, new[-1] if new else None)

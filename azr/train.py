@@ -68,10 +68,10 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
     """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
     place, interrupt = Workspace(workspace), Interrupt()
     with ExitStack() as stack:
+        stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
         if checkpoint:
             _check_config(checkpoint.config, config)
-        stack.enter_context(place.lock())
         store = stack.enter_context(Store(place.database))
         executor = stack.enter_context(Executor(config.executor))
         print(f"executor: {executor.describe()}")
@@ -100,7 +100,7 @@ def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
     from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
 
     resolved = checkpoint.state["resolved"] if checkpoint else {}
-    policy = TorchPolicy(config.model.model_copy(update=resolved), config.train)
+    policy = TorchPolicy(config.model.model_copy(update=resolved), config.train, config.tasks.temperature)
     if checkpoint:
         policy.load(checkpoint.path)
     return policy
@@ -115,9 +115,7 @@ def open_run(
     held_out = HeldOut.load(place.held_out)
     if checkpoint:
         state = checkpoint.state
-        check_same(
-            {"held-out tasks": state["held_out"]} | state["resolved"], {"held-out tasks": held_out.digest} | resolved
-        )
+        _check_resolved(state, held_out, resolved)
         place.checkpoints.claim(checkpoint.run_name, checkpoint.step)
         run = store.resume_run(
             checkpoint.run_id,
@@ -162,6 +160,12 @@ def _check_config(saved: Config, current: Config) -> None:
             f"cannot resume with another configuration: {', '.join(changed)} changed; "
             "give the values of the checkpoint's config.json, or start a new run"
         )
+
+
+def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str, Any]) -> None:
+    check_same(*({f"model.{name}": value for name, value in found.items()} for found in (state["resolved"], resolved)))
+    if state["held_out"] != held_out.digest:
+        raise UserError("data/heldout.jsonl is not the one this run began with: restore it, or start a new run")
 
 
 def versions() -> dict[str, str]:

@@ -50,18 +50,20 @@ def test_a_broken_proposal_says_why(text: str, reason: str) -> None:
 
 
 def test_an_induction_proposal_is_a_message_and_distinct_calls() -> None:
-    assert parse_induction_proposal("# adds   up\nf(1)\nf(2)\n", 2) == prompts.ParsedProposal("", ("1", "2"), "adds up")
+    assert parse_induction_proposal("1: f(1)\n2: f(2)\n# adds   up\n", 2) == prompts.ParsedProposal("", ("1", "2"), "adds up")
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("f(1)\nf(2)", "no message"),
-        ("#  \nf(1)\nf(2)", "no message"),
-        ("# m\nf(1)", "1 calls of f instead of 2"),
-        ("# m\nf(1)\nf( 1 )", "a call is repeated"),
-        ("# m\nx = 1\nf(1)\nf(2)", "something other than calls of f"),
-        ("# m\nf(1)\nf(", "not Python"),
+        ("1: f(1)\n2: f(2)", "no message"),
+        ("1: f(1)\n2: f(2)\n#  ", "no message"),
+        ("f(1)\nf(2)\n# m", "the calls are not numbered"),
+        ("1: f(1)\n3: f(2)\n# m", "the calls are not numbered"),
+        ("1: f(1)\n# m", "1 calls of f instead of 2"),
+        ("1: f(1)\n2: f( 1 )\n# m", "a call is repeated"),
+        ("1: x = 1\n2: f(1)\n3: f(2)\n# m", "something other than calls of f"),
+        ("1: f(1)\n2: f(\n# m", "not Python"),
     ],
 )
 def test_a_broken_induction_proposal_says_why(text: str, reason: str) -> None:
@@ -124,5 +126,5 @@ def test_format_examples_are_valid_proposals() -> None:
     for example in (prompts.IDENTITY, *prompts.FORMAT_EXAMPLES):
         assert parse_proposal(f"{example.program}\n\nf({example.inputs[0]})").program == example.program
     for example in prompts.INDUCTION_EXAMPLES:
-        calls = "\n".join(f"f({text})" for text in example.inputs)
-        assert parse_induction_proposal(f"# {example.message}\n{calls}", 10).reason == ""
+        calls = "\n".join(f"{i}: f({text})" for i, text in enumerate(example.inputs, 1))
+        assert parse_induction_proposal(f"{calls}\n# {example.message}", 10).reason == ""

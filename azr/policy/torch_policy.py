@@ -128,6 +128,7 @@ class TorchPolicy:
         folder.mkdir(parents=True, exist_ok=True)
         if self.wrapped is not None:
             self.wrapped.save_pretrained(folder / "adapter")
+            (folder / "adapter" / "README.md").unlink(missing_ok=True)  # PEFT's card is an empty form
         else:
             save_file(_contiguous(self.parameters), folder / "weights.safetensors")
         states = {}
