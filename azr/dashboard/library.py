@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -22,12 +23,14 @@ class Library:
     def __init__(self, database: Path) -> None:
         self.database = database
         self._idle: list[Store] = []
+        self._file: tuple[int, int] | None = None  # device and inode of what the connections and columns come from
         self._lock = threading.Lock()
         self._columns: OrderedDict[int, tuple[threading.Lock, Columns]] = OrderedDict()
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
         """A store for this thread alone. Raises UserError if there is no database, or none of ours."""
+        self._drop_if_replaced()
         with self._lock:
             store = self._idle.pop() if self._idle else None
         store = store or Store.open_readonly(self.database)
@@ -60,8 +63,21 @@ class Library:
                 store.close()
             self._idle.clear()
 
+    def _drop_if_replaced(self) -> None:
+        try:
+            found = os.stat(self.database)
+            file = (found.st_dev, found.st_ino)
+        except OSError:
+            file = None
+        if file != self._file:
+            self.close()
+            with self._lock:
+                self._file = file
+                self._columns.clear()
+
     @contextmanager
     def _current(self, run: int) -> Iterator[Columns]:
+        self._drop_if_replaced()
         with self._lock:
             if run not in self._columns:
                 self._columns[run] = (threading.Lock(), Columns(run))
