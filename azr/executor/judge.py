@@ -67,7 +67,8 @@ class BrokenProtocol(Exception):
 class FrameReader:
     """Frames out of a byte stream that may be cut anywhere and hold anything."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, token: bytes) -> None:
+        self.token = token
         self.inputs = inputs
         self.outcomes: list[Outcome] = []
         self.impure = False
@@ -79,7 +80,9 @@ class FrameReader:
         self._buffer = self._buffer + data if self._buffer else data
         size = protocol.FRAME.size
         while len(self._buffer) >= size:
-            tag, length = protocol.FRAME.unpack_from(self._buffer)
+            token, tag, length = protocol.FRAME.unpack_from(self._buffer)
+            if token != self.token:
+                raise BrokenProtocol("a frame that is not the harness's")
             if length > (MAX_BYTES if tag == protocol.VALUE else protocol.MAX_REASON):
                 raise BrokenProtocol("a frame that is too long")
             if len(self._buffer) < size + length:

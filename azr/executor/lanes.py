@@ -37,9 +37,9 @@ class Job:
     wanted: Callable[[int, Outcome], bool] | None = None  # called for each outcome as it comes; False ends the run
     retried: bool = False
 
-    def pack(self) -> bytes:
+    def pack(self, token: bytes) -> bytes:
         flags = protocol.STOP_AT_FAILURE * self.stop_at_failure | protocol.PURE_ONLY * self.pure_only
-        header = protocol.HEADER.pack(flags, len(self.program), len(self.inputs), self.seconds_per_input)
+        header = protocol.HEADER.pack(token, flags, len(self.program), len(self.inputs), self.seconds_per_input)
         parts = [header, self.program]
         for data in self.inputs:
             parts += (protocol.LENGTH.pack(len(data)), data)
@@ -94,10 +94,11 @@ class Lane:
         """Send the task's job to this lane. Raises ZygoteDied if no zygote can be had."""
         job = task.job
         zygote = self.ready(job.world)
-        self.channel, self.unsent = zygote.send(job.pack(), job.cpu_seconds, job.wall_seconds)
+        token = os.urandom(8)
+        self.channel, self.unsent = zygote.send(job.pack(token), job.cpu_seconds, job.wall_seconds)
         self.zygote = zygote
         self.task = task
-        self.reader = FrameReader(len(job.inputs))
+        self.reader = FrameReader(len(job.inputs), token)
         self.broken = ""
         self.listening = True
         self.selector.register(zygote.control, selectors.EVENT_READ, (self, True))

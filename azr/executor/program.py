@@ -53,7 +53,7 @@ class _Job:
 
     def __init__(self, channel: socket.socket) -> None:
         data = _receive(channel, b"", protocol.HEADER.size)
-        flags, size, count, self.seconds_per_input = protocol.HEADER.unpack_from(data)
+        self.token, flags, size, count, self.seconds_per_input = protocol.HEADER.unpack_from(data)
         self.stop_at_failure = bool(flags & protocol.STOP_AT_FAILURE)
         self.pure_only = bool(flags & protocol.PURE_ONLY)
         start = protocol.HEADER.size
@@ -85,7 +85,8 @@ class Runner:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self.send = _sender()
+        self.token: list[bytes] = []
+        self.send = _sender(self.token)
         self.armed: list[bool] = []  # whether forbidden events end the process
         self.streams = (io.StringIO(), _Discard(), _Discard())
 
@@ -107,6 +108,7 @@ class Runner:
             channel.detach()
             del sys.modules["resource"]
             self.sandbox.confine_child(cpu_seconds)
+            self.token.append(job.token)
             self.armed.append(True)
             code = protocol.EXIT_OUT_OF_MEMORY
             _run(job, self.send)
@@ -115,11 +117,11 @@ class Runner:
             leave(code)
 
 
-def _sender() -> Any:
+def _sender(token: list[bytes]) -> Any:
     write, pack, descriptor = os.write, protocol.FRAME.pack, protocol.JOB_DESCRIPTOR
 
     def send(tag: bytes, payload: bytes = b"") -> None:
-        data = pack(tag, len(payload)) + payload
+        data = pack(token[0], tag, len(payload)) + payload
         while data:
             data = data[write(descriptor, data) :]
 

@@ -12,8 +12,8 @@ import struct
 ORDER = struct.Struct("!dd")  # CPU seconds, wall seconds
 REPORT = struct.Struct("!iIQQ")  # wait status, cause, CPU microseconds, peak resident KiB
 LENGTH = struct.Struct("!I")
-HEADER = struct.Struct("!BIId")  # flags, bytes of the program, number of inputs, CPU seconds of one input (0: no limit)
-FRAME = struct.Struct("!cI")  # tag, bytes of the payload
+HEADER = struct.Struct("!8sBIId")  # token, flags, bytes of the program, inputs, CPU seconds of one input (0: no limit)
+FRAME = struct.Struct("!8scI")  # the job's token, tag, bytes of the payload
 
 # Flags of a job.
 STOP_AT_FAILURE = 1  # end after the first input without a value

@@ -1,7 +1,8 @@
 """Linux defences: Landlock, seccomp, dropped privileges and resource limits, raised from Python through the C library.
 
 The zygote calls `confine_zygote` once, when everything is loaded; each forked child calls `confine_child` before it
-runs anything of a program. The system-call list is an allow-list: what a computation needs, and `write` to one descriptor.
+runs anything of a program. The list of system calls is an allow-list: what a computation needs, and `write` to one
+descriptor.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _syscall.restype = ctypes.c_long
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 4, 38, 22
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _NOBODY = 65534
+_CAPABILITY_VERSION_3 = 0x20080522
+_CPUCLOCK_SCHED = 2  # a process's CPU clock has the id (~pid << 3) | 2
 
 # System calls by name, per architecture (kernel's asm/unistd_64.h and asm-generic/unistd.h).
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -38,8 +41,8 @@ _SYSCALLS = {
     },
     "aarch64": {
         "write": 64, "mmap": 222, "mprotect": 226, "munmap": 215, "brk": 214, "rt_sigprocmask": 135,
-        "rt_sigreturn": 139, "mremap": 216, "madvise": 233, "setitimer": 103, "exit": 93, "kill": 129, "ptrace": 117, "rt_sigqueueinfo": 138,
-        "tkill": 130, "futex": 98, "restart_syscall": 128, "clock_gettime": 113, "exit_group": 94, "tgkill": 131,
+        "rt_sigreturn": 139, "mremap": 216, "madvise": 233, "setitimer": 103, "exit": 93, "kill": 129, "ptrace": 117,
+        "rt_sigqueueinfo": 138, "tkill": 130, "futex": 98, "restart_syscall": 128, "clock_gettime": 113, "exit_group": 94, "tgkill": 131,
         "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "process_vm_writev": 271, "seccomp": 277,
         "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "execve": 221, "execveat": 281,
     },
@@ -111,6 +114,10 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
 class LinuxSandbox:
     """Raises the defences, and knows which of them this kernel has."""
 
@@ -118,6 +125,8 @@ class LinuxSandbox:
         self.memory_bytes = memory_bytes
         self.defences: list[str] = []
         self.filter: _FilterProgram | None = None
+        self._moment = _Timespec()
+        self._moment_reference = ctypes.byref(self._moment)
         self._instructions: ctypes.Array[ctypes.c_char] | None = None  # keeps the filter's memory alive
 
     def confine_zygote(self) -> None:
@@ -125,6 +134,7 @@ class LinuxSandbox:
         self._be_killed_first()
         self._limit_resources()
         self._drop_root()
+        self._drop_capabilities()
         if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             self.defences.append("no-new-privileges")
         self._landlock()
@@ -162,7 +172,7 @@ class LinuxSandbox:
         self.defences.append("rlimits")
 
     def _drop_root(self) -> None:
-        """Root becomes nobody, which also clears every capability; an ordinary user stays as it is."""
+        """Root becomes nobody; an ordinary user stays as it is."""
         if os.geteuid() != 0:
             return
         try:
@@ -172,6 +182,16 @@ class LinuxSandbox:
         except OSError:  # a container without CAP_SETUID
             return
         self.defences.append("unprivileged user")
+
+    def _drop_capabilities(self) -> None:
+        """Whatever an ordinary user, or root in a container that could not become nobody, may still hold."""
+        if _libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)) == 0:
+            self.defences.append("no capabilities")
+
+    def cpu_seconds(self, child: int) -> float:
+        """CPU time of a process so far, from its own kernel clock."""
+        _libc.clock_gettime((~child << 3) | _CPUCLOCK_SCHED, self._moment_reference)
+        return float(self._moment.seconds + self._moment.nanoseconds * 1e-9)
 
     def _landlock(self) -> None:
         """A ruleset that handles every right of this kernel and grants none."""

@@ -5,33 +5,30 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from azr.executor import protocol
 
-_CPUCLOCK_SCHED = 2  # Linux: a process's CPU clock has the id (~pid << 3) | 2
 _MILLISECOND = 0.001
 
 
 class Supervisor:
-    def __init__(self, wakeup: int, sandbox: Any) -> None:
-        import ctypes
+    """Watches one child at a time. `wakeup` becomes readable when a child ends."""
 
+    def __init__(self, wakeup: int, sandbox: Any, monotonic: Callable[[], float]) -> None:
         self.wakeup = wakeup
-        self.memory_used = getattr(sandbox, "memory_used", None)  # macOS: limits on memory do not hold there
+        self.monotonic = monotonic
+        self.cpu_seconds: Callable[[int], float] = sandbox.cpu_seconds
+        self.memory_used: Callable[[int], int] | None = getattr(sandbox, "memory_used", None)
         self.memory_bytes: int = sandbox.memory_bytes
-        self.seconds = _clock_reader(ctypes)
-        self.monotonic = 1  # CLOCK_MONOTONIC on Linux
-        if sys.platform == "darwin":
-            self.monotonic = 6
 
     def watch(self, child: int, channel: int, cpu_seconds: float, wall_seconds: float) -> bytes:
         """Wait until `child` has ended, killing it when it must; returns the packed report."""
         poller = select.poll()
         poller.register(self.wakeup, select.POLLIN)
         poller.register(channel, 0)  # only reports that the judge hung up
-        deadline = self.seconds(self.monotonic) + wall_seconds
+        deadline = self.monotonic() + wall_seconds
         cause = protocol.CAUSE_NONE
         pause = cpu_seconds
         while True:
@@ -53,8 +50,8 @@ class Supervisor:
 
     def _patience(self, child: int, cpu_seconds: float, deadline: float) -> tuple[int, float]:
         """Why the child must be killed now (or CAUSE_NONE), and how long it may be left alone."""
-        left = cpu_seconds - self._cpu_seconds(child)
-        wall_left = deadline - self.seconds(self.monotonic)
+        left = cpu_seconds - self.cpu_seconds(child)
+        wall_left = deadline - self.monotonic()
         if left <= 0:
             return protocol.CAUSE_CPU, 0.0
         if wall_left <= 0:
@@ -64,25 +61,3 @@ class Supervisor:
         if self.memory_used(child) > self.memory_bytes:
             return protocol.CAUSE_MEMORY, 0.0
         return protocol.CAUSE_NONE, min(left, wall_left, 20 * _MILLISECOND)
-
-    def _cpu_seconds(self, child: int) -> float:
-        if sys.platform == "darwin":
-            return 0.0  # RLIMIT_CPU and the wall clock have to do
-        return self.seconds((~child << 3) | _CPUCLOCK_SCHED)
-
-
-def _clock_reader(ctypes: Any) -> Any:
-    """`clock_gettime` of the C library: the zygote's own `time` module stands still."""
-
-    class Timespec(ctypes.Structure):
-        _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-    moment = Timespec()
-    reference = ctypes.byref(moment)
-    clock_gettime = ctypes.CDLL(None).clock_gettime
-
-    def seconds(clock: int) -> float:
-        clock_gettime(clock, reference)
-        return float(moment.seconds + moment.nanoseconds * 1e-9)
-
-    return seconds

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import importlib
 import itertools
+import os
 import sys
 import time
 from types import ModuleType
@@ -102,7 +103,6 @@ def freeze_dates() -> None:
 
 def seed_randomness(world: str) -> None:
     """Give `random`, `os.urandom`, `secrets` and `uuid` one stream per world."""
-    import os
     import random
     import uuid
 
@@ -145,8 +145,6 @@ def scatter_addresses(world: str) -> list[object]:
 
 def preload() -> None:
     """Import everything that a program may import; later no file can be opened."""
-    import os
-
     sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL makes every fork slower; hashlib has its own
     os.register_at_fork = lambda **callbacks: None  # `random` would seed itself anew in every child
     for name in itertools.chain(ALLOWED_MODULES, _PRELOADED, (f"encodings.{name}" for name in _ENCODINGS)):
@@ -185,6 +183,7 @@ def close_imports() -> None:
     sys.path_importer_cache.clear()
     sys.meta_path[:] = [_NothingElse()]
     sys.argv = [""]
+    os.environ.clear()  # it would show the hash seed
     main = ModuleType("__main__")
     sys.modules["__main__"] = main
     vars(main)["__builtins__"] = builtins

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from types import ModuleType
 from typing import Any
 
@@ -30,12 +31,13 @@ def main(world: str, memory_mb: int) -> None:
     _make_importable()
     from azr.executor import worlds
 
+    monotonic = time.monotonic
     worlds.freeze_clock(world)
     from azr.executor import program, protocol, supervise
 
     control = socket.socket(fileno=os.dup(0))
     sandbox = _sandbox(memory_mb)
-    supervisor = supervise.Supervisor(_wake_on_child(), sandbox)
+    supervisor = supervise.Supervisor(_wake_on_child(), sandbox, monotonic)
     worlds.preload()
     worlds.freeze_dates()
     worlds.seed_randomness(world)
