@@ -41,6 +41,7 @@ class EventLog:
         self.newest = 0
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
+        self._closed = False
 
     def add(self, kind: str, data: Any) -> None:
         text = to_json(data)
@@ -49,6 +50,10 @@ class EventLog:
                 self._events.pop()
             self.newest += 1
             self._events.append(Event(self.newest, kind, text))
+
+    def close(self) -> None:
+        """End every stream: the server is shutting down."""
+        self._closed = True
 
     def after(self, number: int) -> list[Event]:
         with self._lock:
@@ -66,14 +71,14 @@ class EventLog:
         return number if oldest - 1 <= number <= self.newest else None
 
     async def follow(self, last_id: str | None) -> AsyncIterator[str]:
-        """The text of an event stream, without end."""
+        """The text of an event stream, until the log is closed."""
         position = self.position(last_id)
         yield "retry: 1000\n\n"
         if position is None:
             position = self.newest
             yield f"id: {self.epoch}-{position}\nevent: reset\ndata: {{}}\n\n"
         quiet = 0.0
-        while True:
+        while not self._closed:
             events = self.after(position)
             if events:
                 position, quiet = events[-1].number, 0.0

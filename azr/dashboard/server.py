@@ -56,7 +56,8 @@ def beside_training(listener: socket.socket, config: DashboardConfig, root: Path
 
 def serve(listener: socket.socket, config: DashboardConfig, root: Path, training_host: str) -> None:
     hub = Hub(config, root, training_host)
-    make_server(Guard(make_app(hub), host=config.host, port=config.port, token=config.token)).run(sockets=[listener])
+    app = Guard(make_app(hub), host=config.host, port=config.port, token=config.token)
+    make_server(app, hub.events).run(sockets=[listener])
 
 
 def announce(config: DashboardConfig, *, browser: bool) -> None:

@@ -8,9 +8,23 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
+from azr.dashboard.events import EventLog
 
-def make_server(app: ASGIApp) -> uvicorn.Server:
-    """No access log, no proxy headers (they would let a client choose its address), open streams are cut on exit."""
+
+class Server(uvicorn.Server):
+    """Ends the event streams before it waits for open connections: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, events: EventLog) -> None:
+        super().__init__(config)
+        self.events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.events.close()
+        await super().shutdown(sockets)
+
+
+def make_server(app: ASGIApp, events: EventLog) -> Server:
+    """No access log, and no proxy headers (they would let a client choose its address)."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -18,17 +32,17 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=2,
         limit_concurrency=500,
     )
-    return uvicorn.Server(config)
+    return Server(config, events)
 
 
 class ServerThread:
     """Serves `app` on `listener` from a daemon thread. Signals stay with the main thread."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, name: str) -> None:
-        self._server = make_server(app)
+    def __init__(self, app: ASGIApp, events: EventLog, listener: socket.socket, name: str) -> None:
+        self._server = make_server(app, events)
         self._listener = listener
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

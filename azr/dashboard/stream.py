@@ -56,13 +56,12 @@ class Live:
     def __enter__(self) -> Self:
         check_binding(self.config.host, self.config.token)
         listener = bind(self.config.host, self.config.training_port, "--training-port")
-        self._server = ServerThread(self.app(), listener, "azr-live")
+        self._server = ServerThread(self.app(), self.log, listener, "azr-live")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.log.add("end", {})
         if self._server:
             self._server.stop()
 

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from azr.config import DashboardConfig
-from azr.dashboard.guard import Guard, bind
-from azr.dashboard.hub import Hub
-from azr.dashboard.server import make_app
-from azr.dashboard.serving import ServerThread
+from tests.browser.support import Dashboard
 
 FLAGS = (
     "--no-sandbox",
@@ -40,24 +34,6 @@ def browser() -> Iterator[Any]:
         found = started.chromium.launch(executable_path=path, args=list(FLAGS))
         yield found
         found.close()
-
-
-class Dashboard:
-    """A dashboard in a thread of this process, which can be stopped and started on the same port."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.port, self.training_port = free_port(), free_port()
-        self.start()
-
-    def start(self) -> None:
-        config = DashboardConfig(port=self.port, training_port=self.training_port)
-        app = Guard(make_app(Hub(config, self.root, "127.0.0.1")), host="127.0.0.1", port=self.port)
-        self.server = ServerThread(app, bind("127.0.0.1", self.port, "--dashboard-port"), "dashboard")
-        self.url = f"http://127.0.0.1:{self.port}/"
-
-    def stop(self) -> None:
-        self.server.stop()
 
 
 @pytest.fixture
@@ -87,21 +63,3 @@ def page(browser: Any) -> Iterator[Any]:
     yield opened
     context.close()
     assert not problems
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(page: Any, expression: str, seconds: float = 10.0) -> Any:
-    """Wait until the expression is truthy in the page; its value. (`wait_for_function` needs eval, which is forbidden.)"""
-    end = time.monotonic() + seconds
-    while True:
-        value = page.evaluate(expression)
-        if value:
-            return value
-        assert time.monotonic() < end, f"{expression} stayed {value!r} for {seconds} s; page: {page.inner_text('body')}"
-        page.wait_for_timeout(50)

@@ -1,7 +1,8 @@
 // Scores on benchmarks: each checkpoint with its interval, the untrained model, and published scores of the same protocol.
 
 import { get } from "./data.js";
-import { el, integer, percent } from "./dom.js";
+import { code, el, integer, percent, scrolled } from "./dom.js";
+import { color } from "./charts.js";
 import { term } from "./help.js";
 import { address, state } from "./state.js";
 
@@ -37,11 +38,28 @@ export class Benchmarks {
     const chosen = rows.find((row) => String(row.id) === state().evaluation);
     if (!chosen) return this.grid.replaceChildren();
     const problems = await get(`evaluations/${chosen.id}`);
+    problems.sort((a, b) => a.task_id.localeCompare(b.task_id, "en", { numeric: true }));
+    const { problem } = state();
+    const samples = problem ? await get(`evaluations/${chosen.id}/problem`, { id: problem }) : [];
     this.grid.replaceChildren(
       el("h2", {}, `${chosen.benchmark}, ${name(chosen)}: every problem`),
-      el("ul", { class: "problems" }, problems.map((one) => el("li", {}, el("span", { class: `problem ${one.correct === one.samples ? "good" : one.correct ? "some" : "bad"}`, title: `${one.task_id}: ${one.correct} of ${one.samples} right${one.status === "ok" ? "" : `, ${one.status}`}` }, el("span", { class: "sr" }, `${one.task_id}: ${one.correct} of ${one.samples} right`))))),
-      el("p", { class: "quiet" }, "Green: every sample right. Amber: some. Red: none. Hover for the problem and how it failed."));
+      el("ul", { class: "problems" }, problems.map((one) => el("li", {}, square(one)))),
+      el("p", { class: "quiet" }, "Green: every sample right. Amber: some. Red: none. Choose a problem to read its samples."),
+      ...samples.map(sample));
   }
+}
+
+function square(one) {
+  const kind = one.correct === one.samples ? "good" : one.correct ? "some" : "bad";
+  const text = `${one.task_id}: ${one.correct} of ${one.samples} right${one.status === "ok" ? "" : `, ${one.status}`}`;
+  return el("a", { class: `problem ${kind}`, title: text, href: address({ problem: one.task_id }), "data-go": true }, el("span", { class: "sr" }, text));
+}
+
+function sample(one) {
+  return el("article", { class: "card attempt" },
+    el("header", {}, el("b", {}, `${one.task_id}, sample ${one.sample}`), el("span", { class: `verdict ${one.correct ? "good" : "bad"}` }, one.correct ? "✓ right" : `✗ ${one.status}`), el("span", { class: "quiet" }, `${integer(one.tokens)} tokens, stopped by ${one.stop_reason}`)),
+    one.detail ? code(one.detail, null, "detail") : null,
+    code(one.solution ?? one.completion, null, "solution"));
 }
 
 const name = (row) => (row.step === null ? "untrained" : `step ${row.step}`);
@@ -73,12 +91,54 @@ function card(rows, references) {
       el("td", {}, el("a", { href: address({ evaluation: row.id }), "data-go": true }, "problems")));
   });
   const head = [["Checkpoint"], ["Score", "benchmark/score"], ["95% interval", "benchmark/interval"], [""], ["Samples right"], [""]];
+  const curve = el("div", { class: "curve", role: "img", "aria-label": `${benchmark} score per checkpoint; the table below has the numbers` });
+  if (scored.length > 1) requestAnimationFrame(() => drawCurve(curve, scored, same));
   return el("section", { class: "card" },
     el("h2", {}, `${benchmark} `, el("span", { class: "quiet" }, `protocol ${protocolName}`)),
-    el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head.map(([label, help]) => el("th", { scope: "col" }, help ? term(help, label) : label)))), el("tbody", {}, lines))),
+    scored.length > 1 ? curve : null,
+    scrolled(`Scores on ${benchmark}`, el("table", {}, el("thead", {}, el("tr", {}, head.map(([label, help]) => el("th", { scope: "col" }, help ? term(help, label) : label)))), el("tbody", {}, lines))),
     same.length
       ? el("ul", { class: "references" }, same.map((one) => el("li", {}, `${one.model}: ${one.pass_at_1.toFixed(1)}% (${one.protocol}, ${one.source})`)))
       : el("p", { class: "quiet" }, "No published score uses this protocol; scores of other protocols would mislead and are not drawn."));
+}
+
+/* global uPlot */
+/** Score per checkpoint with its interval as a band; the untrained model and the references as level lines. */
+function drawCurve(into, scored, references) {
+  const trained = scored.filter((row) => row.step !== null);
+  const base = scored.find((row) => row.step === null);
+  const rows = base ? [{ ...base, step: 0 }, ...trained.filter((row) => row.step > 0)] : trained;
+  const scores = rows.map((row) => row.correct / row.samples);
+  const bounds = rows.map((row) => wilson(row.correct, row.samples));
+  const style = getComputedStyle(document.documentElement);
+  const quiet = style.getPropertyValue("--quiet").trim();
+  const axis = { stroke: quiet, grid: { stroke: style.getPropertyValue("--grid").trim(), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+  const levels = [...references.map((one) => [one.model, one.pass_at_1 / 100, color(1)]), ...(base ? [["untrained", base.correct / base.samples, quiet]] : [])];
+  const draw = (plot) => {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+    for (const [label, level, stroke] of levels) {
+      const y = plot.valToPos(level, "y", true);
+      ctx.strokeStyle = ctx.fillStyle = stroke;
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
+      ctx.fillText(label, bbox.left + 6 * devicePixelRatio, y - 3 * devicePixelRatio);
+    }
+    ctx.restore();
+  };
+  const main = color(0);
+  new uPlot({
+    width: Math.max(into.clientWidth, 200), height: 260, legend: { show: false }, cursor: { show: false }, padding: [10, 10, 0, 0],
+    scales: { x: { time: false }, y: { range: [0, 1] } },
+    axes: [{ ...axis, size: 26 }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => `${Math.round(100 * value)}%`) }],
+    series: [{}, { stroke: `${main}55` }, { stroke: `${main}55` }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
+    bands: [{ series: [1, 2], fill: `${main}22` }],
+    hooks: { draw: [draw] },
+  }, [rows.map((row) => row.step), bounds.map(([, high]) => high), bounds.map(([low]) => low), scores], into);
 }
 
 /** The score with its interval on a line from 0 to 100%, and the references as ticks. */
@@ -110,5 +170,5 @@ function empty(references) {
   const rows = references.map((one) => el("tr", {}, el("th", { scope: "row" }, one.model), el("td", {}, one.benchmark), el("td", { class: "num" }, `${one.pass_at_1.toFixed(1)}%`), el("td", {}, one.protocol), el("td", { class: "quiet" }, one.source)));
   return el("section", { class: "card" },
     el("p", {}, "Nothing has been evaluated in this run yet. ", el("code", {}, "./run.sh --eval-only --benchmark humaneval"), " scores a checkpoint, and ", el("code", {}, "evaluation.every"), " does so while training."),
-    references.length ? el("details", {}, el("summary", {}, `Published scores that will be drawn beside scores of the same protocol (${references.length})`), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["Model", "Benchmark", "pass@1", "Protocol", "Source"].map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, rows)))) : null);
+    references.length ? el("details", {}, el("summary", {}, `Published scores that will be drawn beside scores of the same protocol (${references.length})`), scrolled("Published scores", el("table", {}, el("thead", {}, el("tr", {}, ["Model", "Benchmark", "pass@1", "Protocol", "Source"].map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, rows)))) : null);
 }

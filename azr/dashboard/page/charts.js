@@ -1,7 +1,7 @@
 // Line charts over steps: raw values faint, smoothed ones strong, a compared run dashed. uPlot draws; the legend, which
 // shows the stored values at the cursor, and the table for keyboard and screen reader are ours.
 
-import { el, isShare, show } from "./dom.js";
+import { el, isShare, scrolled, show } from "./dom.js";
 import { term } from "./help.js";
 import { state } from "./state.js";
 
@@ -126,7 +126,9 @@ export class Chart {
     const perRun = columns / this.tables.length;
     const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const share = isShare(this.panel.series[0][0]);
-    const format = (metric) => (_, splits) => splits.map((value) => (share ? `${Math.round(100 * value)}%` : show(metric, value)));
+    const metric = this.panel.series[0][0];
+    const measured = metric.startsWith("seconds/") || metric.endsWith("_bytes");
+    const format = (_, splits) => splits.map((value) => (share ? `${Math.round(100 * value)}%` : measured ? show(metric, value) : tick(value, splits)));
     const series = Array.from({ length: columns }, (_, i) => {
       const compared = i >= perRun;
       const raw = smoothed && i % perRun < count;
@@ -147,7 +149,7 @@ export class Chart {
       padding: [8, 8, 0, 0],
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_, low, high) => range(this.panel, low, high) } },
-      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) }, { ...axis, size: 48, values: format(this.panel.series[0][0]) }],
+      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) }, { ...axis, size: 48, values: format }],
       series: [{}, ...series],
       cursor: { sync: { key: sync.key, setSeries: false }, points: { size: 5 }, drag: { x: true, y: false } },
       hooks: { setCursor: [(plot) => { this.cursor = plot.cursor.idx ?? null; this.tell(); }] },
@@ -168,7 +170,7 @@ export class Chart {
       rows.push(el("tr", {}, el("th", { scope: "row" }, String(main.steps[i])), this.names().map((name) => el("td", {}, show(name, main.columns[name]?.[i] ?? null)))));
     const head = el("tr", {}, el("th", { scope: "col" }, "step"), this.panel.series.map(([, label]) => el("th", { scope: "col" }, label)));
     this.rows.querySelector(".scroll")?.remove();
-    this.rows.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${this.panel.title}, newest 30 steps` }, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))));
+    this.rows.append(scrolled(`${this.panel.title}, newest 30 steps`, el("table", {}, el("thead", {}, head), el("tbody", {}, rows))));
   }
 
   destroy() {
@@ -183,6 +185,12 @@ function stack(columns) {
   const total = new Array(columns[0].length).fill(0);
   const tops = [...columns].reverse().map((column) => column.map((value, i) => (value === null ? null : (total[i] += value))));
   return tops.reverse();
+}
+
+/** A number on the axis, with as many digits as tell it from its neighbours. */
+function tick(value, splits) {
+  const digits = splits.length > 1 ? Math.max(0, Math.min(6, Math.ceil(-Math.log10(Math.abs(splits[1] - splits[0]))))) : 2;
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 function range(panel, low, high) {

@@ -68,6 +68,10 @@ export function code(text, tokens = null, label = "text") {
 export const inline = (text, longest = 160) =>
   el("code", { class: "inline", dir: "ltr" }, written((text || "").slice(0, longest)), (text || "").length > longest ? "…" : "");
 
+/** A wide table in a box that scrolls sideways, by keyboard too. */
+export const scrolled = (label, ...children) =>
+  el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
+
 export const integer = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
 export const percent = (value, digits = 0) => (isNumber(value) ? `${(100 * value).toFixed(digits)}%` : "–");
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);

@@ -1,14 +1,14 @@
 // The runs of the store, their alarms, and the configuration of one beside another's.
 
 import { get } from "./data.js";
-import { el, inline, integer, moment } from "./dom.js";
+import { el, inline, integer, moment, scrolled } from "./dom.js";
 import { address, state } from "./state.js";
 
 export class Runs {
   constructor() {
-    this.table = el("div", { class: "scroll" });
+    this.table = scrolled("Runs");
     this.starts = el("div", {});
-    this.config = el("div", { class: "scroll" });
+    this.config = scrolled("Configuration");
     this.configHead = el("h2", {}, "Configuration");
     this.node = el("div", {}, el("h1", {}, "Runs"), this.table, this.configHead, this.config, el("h2", {}, "Starts, alarms and notes"), this.starts);
   }
@@ -62,6 +62,6 @@ function history(run, events) {
     ...events.map((event) => ({ when: event.recorded, kind: event.kind, step: event.step, text: event.text })),
   ].sort((a, b) => (a.when < b.when ? 1 : -1));
   const head = ["Time", "Step", "Kind", "What"].map((name) => el("th", { scope: "col" }, name));
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) =>
+  return scrolled("Starts, alarms and notes", el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) =>
     el("tr", {}, el("td", {}, moment(row.when)), el("td", { class: "num" }, row.step === null ? "–" : String(row.step)), el("td", {}, row.kind), el("td", { class: "wide" }, inline(row.text, 1000)))))));
 }

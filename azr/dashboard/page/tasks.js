@@ -1,7 +1,7 @@
 // The tasks that the model made, each with its attempts; and the proposals, the rejected ones with their reasons.
 
 import { get } from "./data.js";
-import { code, el, inline, integer, number, percent } from "./dom.js";
+import { code, el, inline, integer, number, percent, scrolled } from "./dom.js";
 import { term } from "./help.js";
 import { address, go, state } from "./state.js";
 
@@ -17,8 +17,8 @@ export async function recentTasks(into, run) {
 
 function taskTable(rows) {
   const head = ["Step", "Type", "Program", "Input", "Output"].map((name) => el("th", { scope: "col" }, name));
-  head.push(el("th", { scope: "col" }, term("solve_rate", "r̄")));
-  return el("div", { class: "scroll" }, el("table", { class: "tasks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(taskRow))));
+  head.push(el("th", { scope: "col", class: "num" }, term("solve_rate", "r̄")));
+  return scrolled("Tasks", el("table", { class: "tasks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(taskRow))));
 }
 
 function taskRow(task) {
@@ -120,8 +120,8 @@ export class Proposals {
 
 function proposalTable(rows) {
   const head = ["Step", "Type", "Reason", "What the model wrote"].map((name) => el("th", { scope: "col" }, name));
-  head.push(el("th", { scope: "col" }, term("reward", "Reward")), el("th", { scope: "col" }, term("tokens", "Tokens")));
-  return el("div", { class: "scroll" }, el("table", { class: "tasks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) => {
+  head.push(...["reward", "tokens"].map((name) => el("th", { scope: "col", class: "num" }, term(name, name[0].toUpperCase() + name.slice(1)))));
+  return scrolled("Proposals", el("table", { class: "tasks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) => {
     const link = address({ view: "proposals", proposal: `${row.step}.${row.idx}` });
     return el("tr", {},
       el("td", {}, el("a", { href: link, "data-go": true, "aria-label": `Proposal ${row.idx} of step ${row.step}` }, `${row.step}.${row.idx}`)),
@@ -179,7 +179,7 @@ function taskPage(task) {
     el("h2", {}, "Program"), code(task.program, task.highlighted, "program"),
     task.message ? [el("h2", {}, "Message"), code(task.message, null, "message")] : null,
     el("h2", {}, task.pairs.length > 1 ? "Inputs and outputs" : "Input and output"),
-    el("div", { class: "scroll" }, el("table", { class: "pairs" }, el("thead", {}, el("tr", {}, ["", "Input", "Output"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, pairs))),
+    scrolled("Inputs and outputs", el("table", { class: "pairs" }, el("thead", {}, el("tr", {}, ["", "Input", "Output"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, pairs))),
     el("h2", {}, `Attempts (${task.attempts.length})`),
     ...task.attempts.map(attemptCard),
     task.attempts.length ? null : el("p", { class: "quiet" }, "Valid, but beyond the step's solve budget: nobody attempted it."),
