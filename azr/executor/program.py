@@ -110,9 +110,11 @@ class Runner:
             self.sandbox.confine_child(cpu_seconds)
             self.token.append(job.token)
             self.armed.append(True)
-            code = protocol.EXIT_OUT_OF_MEMORY
+            code = protocol.EXIT_CRASHED
             _run(job, self.send)
             code = protocol.EXIT_DONE
+        except MemoryError:
+            code = protocol.EXIT_OUT_OF_MEMORY
         finally:
             leave(code)
 

@@ -37,6 +37,7 @@ MAX_REASON = 64  # bytes of a failure's payload
 
 # Exit codes of a program's process that did not send a last frame.
 EXIT_DONE = 0
+EXIT_CRASHED = 96
 EXIT_OUT_OF_MEMORY = 98
 EXIT_NO_SANDBOX = 97  # the defences could not be raised; nothing of the program was run
 
