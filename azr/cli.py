@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+eval_app = typer.Typer(invoke_without_command=True, help="Score a checkpoint, or the untrained model, on benchmarks.")
+app.add_typer(eval_app, name="eval")
 
 ConfigOption = Annotated[
     Path | None,
@@ -54,6 +56,11 @@ BenchmarkOption = Annotated[
 MaxTasksOption = Annotated[
     int | None, typer.Option("--max-tasks", metavar="N", help="evaluation.max_tasks: a seeded subset.", min=1)
 ]
+BenchmarkPathOption = Annotated[
+    Path | None,
+    typer.Option("--benchmark-path", metavar="FILE|FOLDER", help="Local data, in the benchmark's published format."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 FileArgument = Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")]
 
 
@@ -79,18 +86,102 @@ def train(
         return train.main(settings, resume=checkpoint, workspace=workspace_root(), views=views)
 
 
-@app.command("eval")
+@eval_app.callback()
 def evaluate(
+    context: typer.Context,
     resume: ResumeOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     benchmark: BenchmarkOption = None,
     max_tasks: MaxTasksOption = None,
+    benchmark_path: BenchmarkPathOption = None,
+    solutions: Annotated[
+        Path | None, typer.Option("--solutions", metavar="FILE", help="Score ready-made solutions (JSON lines).")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Samples a task.", min=1)] = 1,
+    k: Annotated[str, typer.Option("--k", metavar="K,...", help="Which pass@k to report.")] = "1",
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.", min=0.0, max=2.0)] = 0.0,
+    protocol: Annotated[str, typer.Option("--protocol", help="auto, completion, chat or azr-think.")] = "auto",
+    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sampling.", min=0)] = 0,
+    split: Annotated[str, typer.Option("--split", help="test or all; --solutions takes all.")] = "test",
+    as_json: JsonOption = False,
+    samples_file: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write every sample as a JSON line.")
+    ] = None,
+    rescore: Annotated[bool, typer.Option("--rescore", help="Score the stored completions again.")] = False,
 ) -> int:
-    """Score a checkpoint, or the untrained model, on benchmarks."""
-    _settings(config, overrides, benchmark=benchmark, max_tasks=max_tasks)
-    _checkpoint(resume)
-    _not_yet("the evaluation")
+    """Score a checkpoint, or the untrained model, on benchmarks. Interrupted, it goes on where it stopped."""
+    if context.invoked_subcommand:
+        return 0
+    settings = _settings(config, overrides, benchmark=benchmark, max_tasks=max_tasks)
+    checkpoint = _checkpoint(resume)
+    from azr.evaluation import command
+
+    options = command.Options(
+        resume=checkpoint,
+        path=benchmark_path,
+        style=protocol,
+        samples=samples,
+        ks=command.parse_ks(k),
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        split=split,
+        solutions=solutions,
+        as_json=as_json,
+        samples_file=samples_file,
+        rescore=rescore,
+    )
+    return command.run(settings, workspace_root(), options)
+
+
+@eval_app.command("compare")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint's folder, base, or an evaluated subject.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The same; B is held against A.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    benchmark: BenchmarkOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Compare across protocols.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare two evaluated models task by task: gained, lost, exact McNemar test."""
+    settings = _settings(config, overrides, benchmark=benchmark)
+    from azr.evaluation import command
+
+    return command.compare(settings, workspace_root(), first, second, force=force, as_json=as_json)
+
+
+@eval_app.command("selftest")
+def selftest(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    benchmark: BenchmarkOption = None,
+    max_tasks: MaxTasksOption = None,
+    benchmark_path: BenchmarkPathOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Score the benchmarks' own reference solutions; exit 1 if one fails here."""
+    settings = _settings(config, overrides, benchmark=benchmark, max_tasks=max_tasks)
+    from azr.evaluation import command
+
+    return command.check(settings, benchmark_path, as_json=as_json)
+
+
+@eval_app.command("contamination")
+def contamination(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    benchmark: BenchmarkOption = None,
+    benchmark_path: BenchmarkPathOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Look for benchmark problems among the self-play tasks of this workspace."""
+    settings = _settings(config, overrides, benchmark=benchmark)
+    from azr.evaluation import command
+
+    return command.contaminated(settings, workspace_root(), benchmark_path, as_json=as_json)
 
 
 @app.command()

@@ -78,7 +78,7 @@ Check = Tests | Assertions | Inputs | StandardInput | FunctionCalls | OutputPred
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`checks` must all pass. `text` is the task in words, `stub` the code that a completion continues, if there is any."""
+    """`checks` must all pass. `text` is the task in words, `stub` the code that a completion continues, if any."""
 
     benchmark: str
     id: str  # the benchmark's own

@@ -1,8 +1,8 @@
 """Is a solution right? Problems and solutions in, scores out, by way of the sandbox.
 
-A solution runs in one sandboxed process, which returns what its calls gave; the benchmark's tests run on these values in
-another, which never held the solution. So no expected value is within a solution's reach, and nothing that it does to
-its own process (an `__eq__` that is always true, `sys.exit(0)`, a forged message) can make a test pass.
+A solution runs in one sandboxed process, which returns what its calls gave; the benchmark's tests run on these values
+in another, which never held the solution. So no expected value is within a solution's reach, and nothing that it does
+to its own process (an `__eq__` that is always true, `sys.exit(0)`, a forged message) can make a test pass.
 
 CPU time is limited, not wall time. What ran out of time is run again, alone, before it counts.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from azr.config import ExecutorConfig
 from azr.evaluation.problems import (
     Assertions,
     Check,
@@ -25,17 +26,24 @@ from azr.evaluation.problems import (
     StandardInput,
     Tests,
 )
-from azr.executor.wire import pack
-from azr.executor import NotALiteral, parse_arguments, parse_literal
+from azr.executor import Executor, NotALiteral, parse_arguments, parse_literal
 from azr.executor.programs import Program, ProgramResult
+from azr.executor.wire import pack
 
 CPU_SECONDS = 5.0  # of one process with a solution; for StandardInput, of each test
 REFERENCE_SECONDS = 60.0
 REFERENCE_FACTOR = 4.0  # a solution may take this many times the reference's time, as in EvalPlus
+MEMORY_MB = 1024  # some inputs of the EvalPlus sets make millions of values
 MAX_SOLUTION = 256 * 1024  # characters
+_OWN_FAILURES = ("syntax_error", "no_function", "exception")
 _RELATIVE, _ABSOLUTE = 1e-05, 1e-08  # numpy.allclose's, as APPS compares floats
 
 Work = Generator[Program, ProgramResult, Any]
+
+
+def evaluation_executor(config: ExecutorConfig) -> Executor:
+    """An executor with the evaluation's own limits, so that a score does not depend on the training's."""
+    return Executor(config.model_copy(update={"memory_mb": MEMORY_MB}))
 
 
 class Sandbox(Protocol):
@@ -138,7 +146,7 @@ def _needs_reference(problem: Problem) -> bool:
 def _record(check: Check) -> Work:
     """The reference's answers, or why there are none."""
     if isinstance(check, Inputs):
-        calls = [{"args": args} for args in check.args]
+        calls: Any = [{"args": args} for args in check.args]
         job = {"source": check.reference, "entry": check.entry, "calls": calls, "digest": True}
         result: ProgramResult = yield Program("answer", job, REFERENCE_SECONDS)
     else:
@@ -162,10 +170,14 @@ def _answers(job: dict[str, Any], seconds: float = CPU_SECONDS) -> Generator[Pro
     if not result.ok:
         return None, Score(False, result.status, result.reason, result.cpu_seconds)
     if "answers" not in result.value:
-        return None, Score(
-            False, str(result.value.get("failed")), str(result.value.get("reason", ""))[:200], result.cpu_seconds
-        )
+        return None, _failed(result.value, result.cpu_seconds)
     return result.value["answers"], Score(True, "ok", "", result.cpu_seconds)
+
+
+def _failed(value: dict[str, Any], seconds: float) -> Score:
+    """What a solution's process says of its own failure: only known words are taken over."""
+    kind, reason = value.get("failed"), str(value.get("reason", ""))[:100]
+    return Score(False, kind if kind in _OWN_FAILURES else "crashed", reason, seconds)
 
 
 def _verdict(mode: str, job: dict[str, Any], so_far: Score) -> Work:
@@ -191,7 +203,7 @@ def _tests(check: Tests, solution: str, recorded: _Recorded) -> Work:
 def _inputs(check: Inputs, solution: str, recorded: _Recorded) -> Work:
     job = {"source": solution, "entry": check.entry, "calls": recorded.calls, "stop": True, "digest": True}
     answers, so_far = yield from _answers(job, _limit(recorded))
-    if answers is None or answers == recorded.answers and not check.oracle:
+    if answers is None or (answers == recorded.answers and not check.oracle):
         return so_far
     compared = {"calls": recorded.calls, "answers": answers, "expected": recorded.answers}
     return (yield from _verdict("compare", {**compared, "atol": check.atol, "oracle": check.oracle}, so_far))
@@ -243,7 +255,7 @@ def _standard_input(check: StandardInput, solution: str) -> Work:
         if not result.ok:
             return Score(False, result.status, result.reason, seconds)
         if "stdout" not in result.value:
-            return Score(False, str(result.value.get("failed")), str(result.value.get("reason", ""))[:200], seconds)
+            return _failed(result.value, seconds)
         if same_output(str(result.value["stdout"]), expected):
             continue
         error = result.value.get("error")

@@ -1,9 +1,9 @@
 """What runs inside the sandbox during an evaluation. Standard library only.
 
-A solution and the tests never share a process. `answer` runs a solution and returns what each call gave; `check` runs the
-benchmark's own tests, in a process without the solution, on these recorded answers; `record` runs the tests with the
-reference solution, to learn which calls they make; `run_stdin` runs a program that reads standard input. Whatever a
-solution does to this module in its own process changes its own answers only: it sees neither tests nor expected values.
+A solution and the tests never share a process. `answer` runs a solution and returns what each call gave; `check` runs
+the benchmark's own tests, in a process without the solution, on these recorded answers; `record` runs the tests with
+the reference solution, to learn which calls they make; `run_stdin` runs a program that reads standard input. Whatever a
+solution does to this module in its own process changes its own answers only: it sees no tests and no expected values.
 Each takes and returns JSON values. A failure of the solution or of a test is a value.
 """
 
@@ -35,7 +35,7 @@ def answer(job: dict[str, Json]) -> dict[str, Json]:
 
     A call is {"args": [...]} for job["entry"] (a method of class job["class"] if that is given) or {"expr": "..."}.
     Returns {"answers": [{"v": value} | {"e": exception}]}, or {"failed": kind, "reason": ...}.
-    With job["stop"], nothing is called after the first exception; with job["digest"], a large value comes as {"h": digest}.
+    With job["stop"], nothing is called after the first exception; with job["digest"], a large value is {"h": digest}.
     """
     sys.stdin = io.StringIO()
     namespace = _namespace()
@@ -87,7 +87,7 @@ def _entry(namespace: dict[str, Any], job: dict[str, Json]) -> Callable[..., Any
     if job.get("class") and job["class"] in namespace:
         method = getattr(namespace[job["class"]](), job["entry"], None)
         if callable(method):
-            return method  # type: ignore[no-any-return]
+            return method
     function = namespace.get(job["entry"])
     if not callable(function):
         raise _NoEntry
@@ -125,8 +125,8 @@ def record(job: dict[str, Json]) -> dict[str, Json]:
 def check(job: dict[str, Json]) -> dict[str, Json]:
     """Run the tests job["tests"] on recorded answers: {"passed": True} or {"passed": False, "kind", "reason"}.
 
-    With job["calls"] the tests call the candidate, which looks its answer up by its arguments; without, job["tests"] is a
-    list of statements that read `__answers__[i]`.
+    With job["calls"] the tests call the candidate, which looks its answer up by its arguments; without, job["tests"] is
+    a list of statements that read `__answers__[i]`.
     """
     replay = _Replay(job)
     try:
@@ -275,7 +275,7 @@ def close(given: Any, expected: Any, atol: float, rtol: float) -> bool:
         return len(given) == len(expected) and all(
             close(a, b, atol, rtol) for a, b in zip(given, expected, strict=True)
         )
-    if isinstance(given, Opaque) or isinstance(given, (list, tuple)) or isinstance(expected, (list, tuple)):
+    if isinstance(given, (Opaque, list, tuple)) or isinstance(expected, (list, tuple)):
         return False
     return bool(given == expected or abs(given - expected) <= atol + rtol * abs(expected))
 
@@ -326,7 +326,7 @@ class _Streams:
         vars(builtins)["open"] = vars(io)["open"] = self.open
         vars(os).update(read=self.read, write=self.write, fstat=self.fstat)
         threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
-        threading.Thread.join = lambda thread, timeout=None: None  # type: ignore[method-assign]
+        threading.Thread.join = lambda self, timeout=None: None  # type: ignore[method-assign]
 
     def open(self, file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
         if file in (0, "/dev/stdin"):

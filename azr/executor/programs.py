@@ -1,13 +1,13 @@
 """Whole programs in the sandbox: solutions of benchmark problems, and the tests of these problems (see harness.py).
 
-A program's job and its result are JSON, of up to `MAX_RESULT` bytes. The result comes from a process that may have held a
-hostile program: it is data, and proves nothing but what that process says.
+A program's job and its result are JSON, of up to `MAX_RESULT` bytes. The result comes from a process that may have held
+a hostile program: it is data, and proves nothing but what that process says.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _pack(program: Program) -> Job:
 
 def _source() -> str:
     text = (_FOLDER / "wire.py").read_text() + (_FOLDER / "harness.py").read_text()
-    lines = [l for l in text.split("\n") if not l.startswith(("from __future__", "from azr."))]
+    lines = [line for line in text.split("\n") if not line.startswith(("from __future__", "from azr."))]
     return (
         "from __future__ import annotations\n"
         + "\n".join(lines)

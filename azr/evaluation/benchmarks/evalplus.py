@@ -1,7 +1,7 @@
 """HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): the same tasks with far more inputs.
 
-Two published formats: EvalPlus's release files, whose rows hold inputs (expected outputs come from running the reference),
-and the hub's, whose rows hold a test program.
+Two published formats: EvalPlus's release files, whose rows hold inputs (expected outputs come from running the
+reference), and the hub's, whose rows hold a test program.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from azr.evaluation.benchmarks.source import Row
 from azr.evaluation.problems import Inputs, Problem, Tests
 from azr.executor.wire import pack
 
-# Tasks that several answers solve, with the rule that EvalPlus 0.3.1 judges them by. Of its rules two are narrower here:
-# Mbpp/164 is compared with the reference (there, every answer passes), and for Mbpp/295 the answer 0 counts for numbers
-# up to 1 (there, for every number).
+# Tasks that several answers solve, with the rule that EvalPlus 0.3.1 judges them by. Two of its rules are narrower
+# here: Mbpp/164 is compared with the reference (there, every answer passes), and for Mbpp/295 the answer 0 counts for
+# numbers up to 1 (there, for every number).
 _ORACLES = {
     "find_zero": "root",
     "sum_div": "divisors",

@@ -14,7 +14,7 @@ from azr.evaluation.problems import Assertions, Problem
 
 
 def parse(row: Row) -> Problem:
-    """A row {task_id, text, code, test_list, test_setup_code}; sanitized: {task_id, prompt, code, test_list, test_imports}."""
+    """A row {task_id, text, code, test_list, test_setup_code}, or {task_id, prompt, code, test_list, test_imports}."""
     number = int(row["task_id"])
     text = row["text"] if "text" in row else row["prompt"]
     # Windows line ends in some rows; Python does not mind them, prompts do.

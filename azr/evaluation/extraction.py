@@ -1,0 +1,226 @@
+"""From what a model wrote to the program, or the literal, that is judged. Python's own parser decides, never a guess.
+
+Thinking is dropped first: everything up to `</think>`. Where text is cut off (a code block that never ends), what is
+there still counts if it is a program. What was left out: repairing code that does not parse.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from dataclasses import dataclass
+
+LONGEST = 200_000  # characters; nothing longer is read
+_LINES_TRIED = 200  # of text without a code block, from its end, when the end of a program is looked for
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*$", re.MULTILINE)
+_PYTHON = ("", "python", "python3", "py", "py3")
+_START = re.compile(r"^(?:def |class |import |from |async def |@)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The program or literal to judge, or why there is none: no_code, syntax_error or truncated."""
+
+    solution: str | None
+    reason: str = ""
+
+
+def after_thinking(text: str) -> str | None:
+    """What follows the thinking; None if the thinking never ends."""
+    _thinking, tag, rest = text.rpartition("</think>")
+    if tag:
+        return rest
+    return None if "<think>" in text else text
+
+
+def parses(source: str) -> bool:
+    return _tree(source) is not None
+
+
+def _tree(source: str) -> ast.Module | None:
+    if len(source) > LONGEST:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape is a warning, and legal
+            return ast.parse(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+
+
+def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extraction:
+    """The program in a free answer: the last code block that parses and defines `entry`, else the longest that parses.
+
+    Without code blocks, the text itself, or the longest run of lines in it that is a program.
+    """
+    rest = after_thinking(text)
+    if rest is None or not rest.strip():
+        return Extraction(None, "truncated" if truncated else "no_code")
+    rest = rest[:LONGEST]
+    answer = re.search(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
+    rest = answer[1] if answer else rest
+    blocks = code_blocks(rest)
+    found = [block for block in blocks if block.strip() and parses(block)]
+    if not blocks:
+        found = [rest] if parses(rest) and _is_code(rest) else _programs_within(rest)
+    defining = [block for block in found if not entry or entry in defined_names(block)]
+    if defining:
+        return Extraction(drop_main_checks(defining[-1], entry))
+    joined = "\n\n".join(found)
+    if found and entry and entry in defined_names(joined):
+        return Extraction(drop_main_checks(joined, entry))
+    if found:
+        return Extraction(max(found, key=len))
+    looks_like_code = bool(blocks) or _START.search(rest)
+    return Extraction(None, "truncated" if truncated else "syntax_error" if looks_like_code else "no_code")
+
+
+def code_blocks(text: str) -> list[str]:
+    """The insides of the Markdown code blocks that are Python or unnamed; the last may lack its end."""
+    blocks: list[str] = []
+    position = 0
+    while opening := _FENCE.search(text, position):
+        closing = _FENCE.search(text, opening.end())
+        while closing and closing[1]:  # a fence with a name opens a block, it ends none
+            closing = _FENCE.search(text, closing.end())
+        end = closing.start() if closing else len(text)
+        if opening[1].lower() in _PYTHON:
+            blocks.append(text[opening.end() : end].strip("\n"))
+        position = closing.end() if closing else len(text)
+    return blocks
+
+
+def complete(stub: str, completion: str, entry: str = "", truncated: bool = False) -> Extraction:
+    """The program that a completion of `stub` makes: the longest part, by lines, that parses."""
+    lines = completion[:LONGEST].split("\n")
+    for end in range(len(lines), 0, -1):
+        source = stub + "\n".join(lines[:end])
+        if parses(source) and (not entry or _has_body(source, entry)):
+            return Extraction(drop_main_checks(source, entry))
+        if len(lines) - end > _LINES_TRIED:
+            break
+    if not completion.strip():
+        return Extraction(None, "no_code")
+    return Extraction(None, "truncated" if truncated else "syntax_error")
+
+
+def _has_body(source: str, entry: str) -> bool:
+    """Whether the function does more than state its docstring."""
+    tree = _tree(source)
+    assert tree is not None
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == entry]
+    return not found or len(found[-1].body) > (ast.get_docstring(found[-1]) is not None)
+
+
+def defined_names(source: str) -> set[str]:
+    """Functions, classes and variables at the top level; methods of a class `Solution` too."""
+    tree = _tree(source)
+    names: set[str] = set()
+    for node in tree.body if tree else ():
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef) and node.name == "Solution":
+            names |= {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+        if isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def drop_main_checks(source: str, entry: str) -> str:
+    """The program without its own checks at the top level: asserts, prints, and `if __name__ == "__main__"`.
+
+    Only where a function is asked for; the lines that stay are unchanged.
+    """
+    tree = _tree(source)
+    if not entry or tree is None:
+        return source
+    lines = source.split("\n")
+    keep = [True] * len(lines)
+    for node in tree.body:
+        if _is_own_check(node):
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                keep[number] = False
+    kept = "\n".join(line for line, kept in zip(lines, keep, strict=True) if kept)
+    return kept if parses(kept) else source
+
+
+def _is_own_check(node: ast.stmt) -> bool:
+    if isinstance(node, ast.If):
+        return "__name__" in {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)}
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return isinstance(node.value.func, ast.Name) and node.value.func.id in ("print", "check", "input", "main")
+    return isinstance(node, ast.Assert)
+
+
+def _is_code(text: str) -> bool:
+    """A sentence can be Python by accident (`Yes`), a program has a statement that is more than a name."""
+    tree = _tree(text)
+    return tree is not None and any(
+        not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body
+    )
+
+
+def _programs_within(text: str) -> list[str]:
+    """The longest program that starts at each line which may start one, outermost first."""
+    lines = text.split("\n")
+    starts = [number for number, line in enumerate(lines) if _START.match(line)]
+    found: list[str] = []
+    covered = 0
+    for start in starts[:50]:
+        if start < covered:
+            continue
+        for end in range(min(len(lines), start + _LINES_TRIED), start, -1):
+            part = "\n".join(lines[start:end])
+            if parses(part):
+                found.append(part)
+                covered = end
+                break
+    return found
+
+
+def extract_literal(text: str, truncated: bool = False) -> Extraction:
+    """The literal of an answer about a value: between [ANSWER] or <answer> tags, in a code block, or the whole text.
+
+    Of `assert f(...) == value` and `f(...) == value` it is what follows `==`.
+    """
+    return _value(text, truncated, _right_side)
+
+
+def extract_arguments(text: str, truncated: bool = False) -> Extraction:
+    """The argument list of an answer about an input: of `f(...)`, of `assert f(...) == value`, or the text itself."""
+    return _value(text, truncated, _arguments)
+
+
+def _value(text: str, truncated: bool, read: object) -> Extraction:
+    rest = after_thinking(text)
+    if rest is None or not rest.strip():
+        return Extraction(None, "truncated" if truncated else "no_code")
+    rest = rest[:LONGEST]
+    tagged = re.findall(r"(?:\[ANSWER\]|<answer>)(.*?)(?:\[/ANSWER\]|</answer>|\Z)", rest, re.DOTALL)
+    rest = tagged[-1] if tagged else rest
+    blocks = [block for block in code_blocks(rest) if block.strip()]
+    rest = (blocks[-1] if blocks else rest).strip().strip("`").strip()
+    answer = read(rest)  # type: ignore[operator]
+    return Extraction(answer) if answer else Extraction(None, "truncated" if truncated else "no_code")
+
+
+def _right_side(text: str) -> str:
+    tree = _tree(text)
+    if tree is not None and len(tree.body) == 1:
+        statement = tree.body[0]
+        test = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
+        if isinstance(test, ast.Compare) and isinstance(test.left, ast.Call) and len(test.comparators) == 1:
+            return ast.unparse(test.comparators[0])
+    return text
+
+
+def _arguments(text: str) -> str:
+    tree = _tree(text)
+    if tree is not None and len(tree.body) == 1:
+        statement = tree.body[0]
+        call = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
+        call = call.left if isinstance(call, ast.Compare) else call
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords:
+            return ", ".join(map(ast.unparse, call.args))
+    return text
