@@ -1,0 +1,103 @@
+"""kill -9 at random moments, resume, and compare every row with a run that was never killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azr.checkpoint import Checkpoints
+from azr.store import Store, dump_rows
+
+KILLS = 10
+
+
+def command(model: str, steps: int, resume: Path | None, *more: str) -> list[str]:
+    values = {
+        "model.name": model,
+        "model.threads": 1,
+        "train.steps": steps,
+        "train.save_every": 1,
+        "tasks.prompts": 3,
+        "tasks.proposals_per_prompt": 4,
+        "tasks.references": 2,
+        "tasks.solved": 4,
+        "tasks.attempts": 4,
+        "tasks.proposal_tokens": 60,
+        "tasks.answer_tokens": 12,
+        "tasks.induction_inputs": 2,
+        "executor.lanes": 1,
+    }
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "azr", "train", *sets, *more, *(["--resume", str(resume)] if resume else [])]
+
+
+def environment(place: Path) -> dict[str, str]:
+    return os.environ | {"AZR_WORKSPACE": str(place), "OMP_NUM_THREADS": "1"}
+
+
+def run(place: Path, *arguments: Any) -> None:
+    done = subprocess.run(command(*arguments), env=environment(place), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def steps_recorded(place: Path) -> int:
+    if not (place / "data" / "azr.sqlite").exists():
+        return 0
+    with Store.open_readonly(place / "data" / "azr.sqlite") as store:
+        found: int = store.query("SELECT count(*) AS n FROM steps")[0]["n"]
+    return found
+
+
+def kill_at_random(place: Path, rng: random.Random, pause: float, *arguments: Any) -> bool:
+    """Kill the training a random moment after it has recorded a new step. False if it finished before."""
+    before = steps_recorded(place)
+    process = subprocess.Popen(
+        command(*arguments), env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and steps_recorded(place) <= before:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0, pause))
+    if process.poll() is not None:
+        assert process.returncode == 0, process.communicate()[1]
+        return False
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return True
+
+
+def dump(place: Path) -> dict[str, Any]:
+    with Store(place / "data" / "azr.sqlite") as store:
+        return dump_rows(store.run())
+
+
+def compare_after_kills(tmp_path: Path, model: str, steps: int, kills: int, pause: float, *more: str) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    rng = random.Random(0)
+    run(whole, model, steps, None, *more)
+    for _ in range(kills):
+        resume = Checkpoints(killed / "models").latest()
+        if not kill_at_random(killed, rng, pause, model, steps, resume, *more):
+            break
+    run(killed, model, steps, Checkpoints(killed / "models").latest(), *more)
+    expected, found = dump(whole), dump(killed)
+    for table in expected:
+        assert found[table] == expected[table], table
+    assert len(expected["steps"]) == steps
+    assert expected["attempts"], "the model solved nothing: the test would prove little"
+
+
+def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
+    compare_after_kills(tmp_path, str(tiny_model), KILLS + 2, KILLS, 0.5, "--set", "model.style=completion")
+
+
+@pytest.mark.slow
+def test_ten_kills_of_the_embedded_model_change_no_row(tmp_path: Path) -> None:
+    compare_after_kills(tmp_path, "smollm2-135m", KILLS + 2, KILLS, 10.0)
