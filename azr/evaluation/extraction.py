@@ -66,7 +66,7 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
         found = [rest] if parses(rest) and _is_code(rest) else _programs_within(rest)
     defining = [block for block in found if not entry or entry in defined_names(block)]
     if defining:
-        return Extraction(drop_main_checks(defining[-1], entry))
+        return Extraction(drop_main_checks(_with_helpers(defining[-1], found), entry))
     joined = "\n\n".join(found)
     if found and entry and entry in defined_names(joined):
         return Extraction(drop_main_checks(joined, entry))
@@ -74,6 +74,16 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
         return Extraction(max(found, key=len))
     looks_like_code = bool(blocks) or _START.search(rest)
     return Extraction(None, "truncated" if truncated else "syntax_error" if looks_like_code else "no_code")
+
+
+def _with_helpers(program: str, blocks: list[str]) -> str:
+    """The program after the earlier blocks that define names which it uses and does not define."""
+    for block in reversed(blocks[: blocks.index(program)]):
+        tree = _tree(program)
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
+        if (used - defined_names(program)) & defined_names(block):
+            program = f"{block}\n\n{program}"
+    return program
 
 
 def code_blocks(text: str) -> list[str]:

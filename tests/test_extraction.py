@@ -1,0 +1,176 @@
+"""Reading programs and literals out of what a model wrote."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr.evaluation import extraction
+from azr.evaluation.extraction import (
+    code_blocks,
+    complete,
+    defined_names,
+    drop_main_checks,
+    extract_arguments,
+    extract_literal,
+    extract_program,
+)
+
+ADD = "def add(a, b):\n    return a + b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ADD,
+        f"Here you go:\n\n```python\n{ADD}\n```\nIt adds.",
+        f"```py\n{ADD}\n```",
+        f"```\n{ADD}\n```",
+        f"~~~python\n{ADD}\n~~~",
+        f"<think>maybe ```python\ndef add(a, b):\n    return a - b\n``` no</think>\n```python\n{ADD}\n```",
+        f"Wrong first try:\n```python\ndef add(a, b):\n    return a\n```\nBetter:\n```python\n{ADD}\n```",
+        f"```python\n{ADD}\n```\nUsage:\n```python\nprint(add(1, 2))\n```",
+        f"```bash\npip install x\n```\n```python\n{ADD}\n```",
+        f"```python\n{ADD}\n",  # the block never ends
+        f"Sure. The function:\n\n{ADD}\n\nThat is all.",
+        f"<answer>\n{ADD}\n</answer>",
+        f"<think>hm</think><answer>```python\n{ADD}\n```",
+    ],
+)
+def test_the_program_is_found(text: str) -> None:
+    found = extract_program(text, "add")
+    assert found.reason == ""
+    assert found.solution is not None
+    namespace: dict[str, object] = {}
+    exec(found.solution, namespace)
+    assert namespace["add"](2, 3) == 5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "truncated", "reason"),
+    [
+        ("", False, "no_code"),
+        ("I cannot do that.", False, "no_code"),
+        ("<think>still thinking", True, "truncated"),
+        ("<think>never an end", False, "no_code"),
+        ("```python\ndef add(a, b)\n    return\n```", False, "syntax_error"),
+        ("```python\ndef add(a, b):\n    return (a +", True, "truncated"),
+        ("def add(a, b) return a", False, "syntax_error"),
+    ],
+)
+def test_what_is_no_program_has_its_reason(text: str, truncated: bool, reason: str) -> None:
+    found = extract_program(text, "add", truncated)
+    assert (found.solution, found.reason) == (None, reason)
+
+
+def test_helpers_in_a_block_of_their_own_are_kept() -> None:
+    text = "```python\ndef helper(x):\n    return x + 1\n```\nand\n```python\ndef add(a, b):\n    return helper(a) + b - 1\n```"
+    # The last block defines the entry, but on its own it is not the program that the model wrote.
+    found = extract_program(text, "add")
+    assert found.solution is not None
+    assert defined_names(found.solution) == {"helper", "add"}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["TABLE = (1, 2, 3)", "evens = (n for n in range(9))", "import sys\nsys.setrecursionlimit(10_000)", "X: int = 3"],
+)
+def test_what_a_function_may_need_is_kept(kept: str) -> None:
+    source = f"{kept}\n{ADD}\nassert add(1, 2) == 4\nprint(add(1, 2))\nif __name__ == '__main__':\n    main()"
+    cleaned = drop_main_checks(source, "add")
+    assert kept in cleaned
+    assert "assert" not in cleaned and "print" not in cleaned and "__main__" not in cleaned
+
+
+def test_a_program_for_standard_input_is_left_alone() -> None:
+    source = "n = int(input())\nprint(n * 2)"
+    assert extract_program(f"```python\n{source}\n```").solution == source
+    assert drop_main_checks(source, "") == source
+
+
+STUB = 'def add(a, b):\n    """Add."""\n'
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("    return a + b\n", 5),
+        ("    return a + b\n\nThis adds the numbers, as asked", 5),
+        ("    c = a + b\n    return c\n\ndef broken(", 5),
+        ("    return a + b\n```\nexplanation", 5),
+    ],
+)
+def test_a_completion_goes_as_far_as_it_parses(completion: str, expected: int) -> None:
+    found = complete(STUB, completion, "add")
+    assert found.solution is not None
+    namespace: dict[str, object] = {}
+    exec(found.solution, namespace)
+    assert namespace["add"](2, 3) == expected  # type: ignore[operator]
+
+
+def test_a_completion_without_a_body_is_no_solution() -> None:
+    assert complete(STUB, "", "add").reason == "no_code"
+    assert complete(STUB, "    return (a +", "add").reason == "syntax_error"
+    assert complete(STUB, "    return (a +", "add", truncated=True).reason == "truncated"
+    assert complete(STUB, "and then words", "add").solution is None
+
+
+def test_code_blocks_within_text() -> None:
+    assert code_blocks("```python\na\n```\n```json\nb\n```\n```\nc\n```") == ["a", "c"]
+    assert code_blocks("no fence") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "literal"),
+    [
+        ("[1, 2]", "[1, 2]"),
+        ("[ANSWER]\n'x'\n[/ANSWER]", "'x'"),
+        ("<think>2?</think> <answer>3</answer>", "3"),
+        ("assert f([1]) == {'a': 1}", "{'a': 1}"),
+        ("f(1) == 2", "2"),
+        ("```python\n(1, 2)\n```", "(1, 2)"),
+        ("`'x'`", "'x'"),
+    ],
+)
+def test_literals(text: str, literal: str) -> None:
+    found = extract_literal(text).solution
+    assert found is not None
+    assert ast.literal_eval(found) == ast.literal_eval(literal)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("f([1], 2)", "[1], 2"),
+        ("assert f('a') == 3", "'a'"),
+        ("f('a') == 3", "'a'"),
+        ("<answer>f()</answer>", None),
+        ("[1], 2", "[1], 2"),
+        ("g(1)", "g(1)"),  # not `f`: no literal, and the judge will say so
+        ("f(x=1)", "f(x=1)"),
+    ],
+)
+def test_arguments(text: str, arguments: str | None) -> None:
+    assert extract_arguments(text).solution == arguments
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    for found in (extract_program(text, "f"), complete("def f():\n", text, "f"), extract_literal(text)):
+        assert (found.solution is None) == bool(found.reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 5_000, "[" * 100_000, "```python\n" * 500, "-" * 150_000 + "1", "def f(" * 3_000]
+)
+def test_hostile_text_is_read_in_time(text: str) -> None:
+    extract_program(text, "f")
+    complete("def f():\n    pass\n", text, "f")
+    extract_literal(text)
+
+
+def test_too_long_text_is_cut() -> None:
+    assert not extraction.parses("x = 1\n" * 100_000)
