@@ -1,6 +1,6 @@
 """MADE-UP DATA, for tests and benchmarks of the dashboard only: a store that looks like a long run's.
 
-`python -m tests.made_up_store FOLDER --steps 10000 --tasks 10` writes FOLDER/data/azr.sqlite.
+`python tests/made_up_store.py FOLDER --steps 10000 --tasks 10` writes FOLDER/data/azr.sqlite.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def metrics_of(step: int, rng: random.Random) -> dict[str, float]:
         ("buffer/deduction", 400.0),
         ("buffer/abduction", 300.0), ("buffer/induction", 200.0), ("tokens/sampled", 9000.0),
     ):  # fmt: skip
-        found[name] = value * (1 + rng.gauss(0, 0.1))
+        noisy = value * (1 + rng.gauss(0, 0.1))
+        found[name] = min(noisy, 1.0) if value < 1 else noisy
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_up_store
 import pytest
 from starlette.testclient import TestClient
 
@@ -28,7 +29,6 @@ from azr.dashboard.stream import Live
 from azr.errors import UserError
 from azr.records import Task
 from azr.store import Run, Store
-from tests import made_up_store
 
 HOST = {"host": "localhost:8080"}
 TOKEN = "a-long-token-for-tests"

@@ -14,7 +14,7 @@ from azr.dashboard import queries
 from azr.dashboard.events import EventLog, to_json
 from azr.dashboard.explanations import explanations
 from azr.dashboard.highlight import highlight
-from azr.dashboard.library import Library
+from azr.dashboard.library import Answer, Library
 from azr.errors import UserError
 from azr.store import Store
 
@@ -23,7 +23,7 @@ Question = Callable[[Store, Request], Any]
 
 
 def answer(value: Any, status: int = 200) -> Response:
-    return Response(value if isinstance(value, str) else to_json(value), status, media_type="application/json")
+    return Response(to_json(value), status, media_type="application/json")
 
 
 def error(text: str, status: int) -> Response:
@@ -33,18 +33,29 @@ def error(text: str, status: int) -> Response:
 def ask(library: Library, question: Question) -> Callable[[Request], Any]:
     """An endpoint that asks the store in a worker thread. None becomes 404, a bad number 400, no store 503."""
 
-    def work(request: Request) -> Response:
+    def compute(request: Request, key: str) -> Answer:
         try:
+            version = library.version()
             with library.reading() as store:
                 found = question(store, request)
-        except UserError as problem:
-            return error(str(problem), 503)
         except ValueError:
-            return error("a number in the address is not one", 400)
-        return error("there is no such row", 404) if found is None else answer(found)
+            return 400, to_json({"error": "a number in the address is not one"})
+        if found is None:
+            return 404, to_json({"error": "there is no such row"})
+        answer = 200, found if isinstance(found, str) else to_json(found)
+        library.remember(key, version, answer)
+        return answer
 
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(work, request)
+        key = f"{request.url.path}?{request.url.query}"
+        try:
+            found = library.known(key)
+            if found is None:
+                found = await run_in_threadpool(compute, request, key)
+        except UserError as problem:
+            return error(str(problem), 503)
+        status, body = found
+        return Response(body, status, media_type="application/json")
 
     return endpoint
 

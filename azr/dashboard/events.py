@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-POLL_SECONDS = 0.2  # how late an event may be; viewers never see more than 5 a second
+POLL_SECONDS = 0.8  # how late an event may be; with many viewers, looking more often costs the training time
 BEAT_SECONDS = 1.0  # a sign of life when nothing happens
 KEPT = 500
 REPLACED = ("progress",)

@@ -13,7 +13,9 @@ from azr.dashboard.columns import Columns
 from azr.store import Store
 from azr.workspace import Workspace
 
+Answer = tuple[int, str]  # HTTP status, JSON
 RUNS_IN_MEMORY = 4
+ANSWERS_IN_MEMORY = 64
 IDLE_CONNECTIONS = 4
 
 
@@ -26,6 +28,8 @@ class Library:
         self._file: tuple[int, int] | None = None  # device and inode of what the connections and columns come from
         self._lock = threading.Lock()
         self._columns: OrderedDict[int, tuple[threading.Lock, Columns]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[int, Answer]] = OrderedDict()
+        self._watcher: Store | None = None
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -43,6 +47,31 @@ class Library:
                     self._idle.append(store)
             if not keep:
                 store.close()
+
+    def known(self, question: str) -> Answer | None:
+        """The answer to a question that was asked since somebody last wrote to the store: many viewers ask the same.
+
+        Raises UserError if there is no database.
+        """
+        version = self.version()
+        with self._lock:
+            found = self._answers.get(question)
+        return found[1] if found and found[0] == version else None
+
+    def remember(self, question: str, version: int, answer: Answer) -> None:
+        """`version`: the library's before the answer was looked up."""
+        with self._lock:
+            self._answers[question] = (version, answer)
+            self._answers.move_to_end(question)
+            while len(self._answers) > ANSWERS_IN_MEMORY:
+                self._answers.popitem(last=False)
+
+    def version(self) -> int:
+        """A number that changes with every transaction of another process. Raises UserError if there is no database."""
+        self._drop_if_replaced()
+        with self._lock:
+            self._watcher = self._watcher or Store.open_readonly(self.database)
+            return int(self._watcher.query("PRAGMA data_version")[0]["data_version"])
 
     def series(self, run: int, names: Iterable[str], after: int) -> str:
         """See `Columns.json`."""
@@ -62,6 +91,10 @@ class Library:
             for store in self._idle:
                 store.close()
             self._idle.clear()
+            if self._watcher:
+                self._watcher.close()
+            self._watcher = None
+            self._answers.clear()
 
     def _drop_if_replaced(self) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from azr.store import Store
 
-PAGE = 50
+PAGE = 50  # rows, unless `limit` asks for fewer
 LONGEST_IN_LIST = 1500  # characters of one text
 Row = dict[str, Any]
 
@@ -196,15 +196,16 @@ def _page(
     if query.get("before"):
         step, _, index = query["before"].partition(".")
         where, values = [*where, "(step, idx) < (?, ?)"], [*values, int(step), int(index or 0)]
+    size = max(1, min(int(query.get("limit") or PAGE), PAGE))
     condition = " AND ".join(["run = ?", *where])
     rows = store.query(
         f"SELECT {columns} FROM {table} WHERE {condition} ORDER BY step DESC, idx DESC LIMIT ?",
         run_id,
         *values,
-        PAGE + 1,
+        size + 1,
     )
-    more = len(rows) > PAGE
-    rows = rows[:PAGE]
+    more = len(rows) > size
+    rows = rows[:size]
     return {"rows": rows, "next": f"{rows[-1]['step']}.{rows[-1]['idx']}" if more else None}
 
 

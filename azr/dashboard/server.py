@@ -49,6 +49,7 @@ def main(config: DashboardConfig, root: Path, *, training_host: str = "127.0.0.1
 def beside_training(listener: socket.socket, config: DashboardConfig, root: Path) -> None:
     """What the process that a training starts does: Ctrl-C is for the training."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(10)  # where the cores are few they are the training's
     host = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
     with contextlib.suppress(KeyboardInterrupt):
         serve(listener, config, root, host)
@@ -109,7 +110,7 @@ def _history(hub: Hub) -> Any:
 
     def application(library: Library) -> Any:
         if library.database not in local:
-            local[library.database] = GZipMiddleware(Starlette(routes=api.routes(library)), 2000, compresslevel=1)
+            local[library.database] = GZipMiddleware(Starlette(routes=api.routes(library)), 20_000, compresslevel=1)
         return local[library.database]
 
     async def remote(request: Request) -> Response:

@@ -1,24 +1,81 @@
-"""The dashboard in a real browser: live numbers, resilience, hostile text, size, accessibility."""
+"""The dashboard in a real browser: live numbers, resilience, hostile text, accessibility. Skips where there is none."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import made_up_store
 import pytest
+from browser_support import Dashboard, free_port, made_up_trainer, until
 
 from azr.store import Store
-from tests import made_up_store
-from tests.browser.support import Dashboard, made_up_trainer, until
 
 PAINTED = "performance.getEntriesByName('azr-painted')[0]?.startTime"
 STATE = "document.querySelector('#status .pill')?.textContent"
 STEP = "Number(document.body.dataset.step)"
 VIEWS = ("", "learning", "difficulty", "benchmarks", "tasks", "proposals", "runs")
 Start = Callable[[Path], Dashboard]
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")  # it keeps an event loop running, which other modules' tests could not bear
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("AZR_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium found: install one (on Debian: apt install chromium), or set AZR_CHROMIUM")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path) -> Iterator[Callable[[Path], Dashboard]]:
+    started: list[Dashboard] = []
+
+    def start(root: Path) -> Dashboard:
+        started.append(Dashboard(root))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page in a context of its own. The test fails on an error in the page's scripts or a violated policy."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None,
+    )
+    yield opened
+    context.close()
+    assert not problems
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +163,38 @@ def table_of_steps(page: Any, title: str) -> list[int]:
     return [int(text) for text in figure.locator("tbody th").all_inner_texts()]
 
 
+@pytest.mark.slow
+def test_a_real_training_is_shown_while_it_runs(page: Any, tmp_path: Path) -> None:
+    """The whole command on the embedded model: progress moves, and what is shown is what is stored."""
+    port, training_port, last = free_port(), free_port(), 3
+    sizes = {"tasks.prompts": 3, "tasks.proposals_per_prompt": 4, "tasks.solved": 4, "tasks.attempts": 2}
+    options = [f"--set={key}={value}" for key, value in {"train.steps": last, **sizes}.items()]
+    ports = ["--dashboard-port", str(port), "--training-port", str(training_port)]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "azr", "train", "--dashboard", "--no-browser", *ports, *options],
+        env=os.environ | {"AZR_WORKSPACE": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        page.goto(f"http://127.0.0.1:{port}/")
+        phases = set()
+        while not page.evaluate(f"{STEP} >= {last - 1}"):
+            phases.add(page.evaluate("document.querySelector('[data-fact=phase]')?.textContent"))
+            page.wait_for_timeout(200)
+            assert training.poll() is None
+        assert {"proposing", "solving"} <= phases
+        step = page.evaluate(STEP)
+        with Store.open_readonly(tmp_path / "data" / "azr.sqlite") as store:
+            compare_with_store(page, store, run=1, step=step)
+        assert training.wait(300) == 0
+    finally:
+        training.kill()
+
+
 def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, workspace: Path) -> None:
     shown = dashboard(workspace)
     page.goto(shown.url)
@@ -145,8 +234,8 @@ def test_what_the_model_wrote_is_text(page: Any, dashboard: Start, workspace: Pa
 
 def as_text(text: str) -> str:
     """The beginning of what the page shows for it."""
-    for sign, shown in (("\x1b", "␛"), ("\0", "␀"), ("\x07", "␇"), ("\r", "␍"), ("\b", "␈")):
-        text = text.replace(sign, shown)
+    for sign, shown in (("\x1b", "ESC"), ("\0", "NUL"), ("\x07", "BEL"), ("\r", "CR"), ("\b", "BS")):
+        text = text.replace(sign, f"‹{shown}›")
     for code in (0x202E, 0x202C, 0x2066, 0x2069, 0x200B, 0xD800):
         text = text.replace(chr(code), f"‹{code:04X}›")
     return text

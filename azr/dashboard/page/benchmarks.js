@@ -113,12 +113,15 @@ function drawCurve(into, scored, references) {
   const style = getComputedStyle(document.documentElement);
   const quiet = style.getPropertyValue("--quiet").trim();
   const axis = { stroke: quiet, grid: { stroke: style.getPropertyValue("--grid").trim(), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
-  const levels = [...references.map((one) => [one.model, one.pass_at_1 / 100, color(1)]), ...(base ? [["untrained", base.correct / base.samples, quiet]] : [])];
+  const levels = [...references.map((one) => [one.model, one.pass_at_1 / 100, color(1)]), ...(base ? [["untrained", base.correct / base.samples, quiet]] : [])].sort((a, b) => b[1] - a[1]);
   const draw = (plot) => {
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.textAlign = "left";
+    let lowest = -Infinity; // where the label above ends: one that would cover it moves to the right
+    let shift = 0;
     for (const [label, level, stroke] of levels) {
       const y = plot.valToPos(level, "y", true);
       ctx.strokeStyle = ctx.fillStyle = stroke;
@@ -126,7 +129,10 @@ function drawCurve(into, scored, references) {
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      ctx.fillText(label, bbox.left + 6 * devicePixelRatio, y - 3 * devicePixelRatio);
+      shift = y - lowest < 13 * devicePixelRatio ? shift : 0;
+      ctx.fillText(label, bbox.left + 6 * devicePixelRatio + shift, y - 3 * devicePixelRatio);
+      shift += ctx.measureText(label).width + 14 * devicePixelRatio;
+      lowest = y;
     }
     ctx.restore();
   };
@@ -135,7 +141,7 @@ function drawCurve(into, scored, references) {
     width: Math.max(into.clientWidth, 200), height: 260, legend: { show: false }, cursor: { show: false }, padding: [10, 10, 0, 0],
     scales: { x: { time: false }, y: { range: [0, 1] } },
     axes: [{ ...axis, size: 26 }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => `${Math.round(100 * value)}%`) }],
-    series: [{}, { stroke: `${main}55` }, { stroke: `${main}55` }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
+    series: [{}, { stroke: `${main}55`, points: { show: false } }, { stroke: `${main}55`, points: { show: false } }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
     bands: [{ series: [1, 2], fill: `${main}22` }],
     hooks: { draw: [draw] },
   }, [rows.map((row) => row.step), bounds.map(([, high]) => high), bounds.map(([low]) => low), scores], into);

@@ -20,11 +20,10 @@ const HIDDEN = new RegExp(
     "|[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]",
   "g",
 );
+const NAMES = { 0: "NUL", 7: "BEL", 8: "BS", 11: "VT", 12: "FF", 13: "CR", 27: "ESC", 127: "DEL" };
 const name = (sign) => {
   const code = sign.charCodeAt(0);
-  if (code < 32) return String.fromCharCode(0x2400 + code);
-  if (code === 127) return "␡";
-  return `‹${code.toString(16).toUpperCase().padStart(4, "0")}›`;
+  return `‹${NAMES[code] ?? code.toString(16).toUpperCase().padStart(4, "0")}›`;
 };
 
 /** Text that the model wrote, as text nodes; hidden characters stand out as <span class="sign">. */

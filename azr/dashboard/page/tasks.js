@@ -11,8 +11,8 @@ const OUTCOMES = { all_solved: "solved always", some_solved: "solved sometimes",
 const taskLink = (task) => address({ view: "tasks", task: task.task_id, at: task.step });
 
 export async function recentTasks(into, run) {
-  const page = await get(`runs/${run.id}/tasks`).catch(() => ({ rows: [] }));
-  into.replaceChildren(page.rows.length ? taskTable(page.rows.slice(0, 6)) : el("p", { class: "quiet" }, "No task yet."));
+  const page = await get(`runs/${run.id}/tasks`, { limit: 6 }).catch(() => ({ rows: [] }));
+  into.replaceChildren(page.rows.length ? taskTable(page.rows) : el("p", { class: "quiet" }, "No task yet."));
 }
 
 function taskTable(rows) {

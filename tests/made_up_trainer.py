@@ -1,6 +1,6 @@
 """MADE-UP DATA: a process that holds a workspace, publishes progress and records steps like a training, with no model.
 
-`python -m tests.browser.made_up_trainer ROOT TRAINING_PORT LAST_STEP PAUSE RESUME_AFTER` (-1: a new run)
+`python tests/made_up_trainer.py ROOT TRAINING_PORT LAST_STEP PAUSE RESUME_AFTER` (-1: a new run)
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import made_up_store
+
 from azr.config import DashboardConfig
 from azr.dashboard.stream import Live
 from azr.store import Run, Store
 from azr.workspace import Workspace
-from tests import made_up_store
 
 
 def resume(store: Store, after: int) -> Run:
@@ -33,9 +34,10 @@ def main() -> None:
         run = made_up_store.start(store, steps=int(last)) if after < 0 else resume(store, int(after))
         for step in range(max(int(after), 0) + 1, int(last) + 1):
             live.phase(step, "solve")
-            for done in range(1, 9):
-                live.progress(done, 8)
-                time.sleep(pause / 8)
+            units = max(8, int(10 * pause))
+            for done in range(1, units + 1):
+                live.progress(done, units)
+                time.sleep(pause / units)
             made_up_store.record(run, step, tasks=2, attempts=2)
             row = store.query("SELECT metrics, timings FROM steps WHERE run = ? AND step = ?", run.id, step)[0]
             live.step(step, json.loads(row["metrics"]), json.loads(row["timings"]), None)

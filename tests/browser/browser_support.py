@@ -55,5 +55,5 @@ def until(page: Any, expression: str, seconds: float = 10.0) -> Any:
 
 def made_up_trainer(root: Path, port: int, last: int, *, pause: float = 0.3, resume_after: int = -1) -> Any:
     """A process that behaves like a training (see made_up_trainer.py); the caller ends it."""
-    command = [sys.executable, "-m", "tests.browser.made_up_trainer", str(root), str(port), str(last), str(pause)]
-    return subprocess.Popen([*command, str(resume_after)], cwd=Path(__file__).parents[2])
+    script = Path(__file__).parents[1] / "made_up_trainer.py"
+    return subprocess.Popen([sys.executable, script, root, *map(str, (port, last, pause, resume_after))])
