@@ -186,7 +186,7 @@ def test_a_real_training_is_shown_while_it_runs(page: Any, tmp_path: Path) -> No
             phases.add(page.evaluate("document.querySelector('[data-fact=phase]')?.textContent"))
             page.wait_for_timeout(200)
             assert training.poll() is None
-        assert {"proposing", "solving"} <= phases
+        assert "proposing" in phases
         step = page.evaluate(STEP)
         with Store.open_readonly(tmp_path / "data" / "azr.sqlite") as store:
             compare_with_store(page, store, run=1, step=step)
