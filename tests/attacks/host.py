@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cases import CANARY, CASES, program_of
+from abuse_cases import CANARY, CASES, program_of
 
 from azr.config import ExecutorConfig
 from azr.executor import Executor, Status, ValidationRequest
@@ -23,7 +23,9 @@ from azr.executor import Executor, Status, ValidationRequest
 ORDINARY = 65533
 _CAP_DAC_READ_SEARCH = 2
 _HEALTHY = ValidationRequest(
-    "import math, json\ndef f(a):\n    return [a + 1, len('abc'), math.sqrt(4), math.pi, json.dumps(a), isinstance(a, str)]", ("3",)
+    "import math, json\ndef f(a):\n"
+    "    return [a + 1, len('abc'), math.sqrt(4), math.pi, json.dumps(a), isinstance(a, str)]",
+    ("3",),
 )  # fmt: skip
 
 

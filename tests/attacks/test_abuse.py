@@ -1,4 +1,4 @@
-"""Every attack of cases.py, as root and as an ordinary user: no breach, and the next program runs as ever."""
+"""Every attack of abuse_cases.py, as root and as an ordinary user: no breach, and the next program runs as ever."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.attacks.cases import CASES
+from abuse_cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the Linux defences")

@@ -1,5 +1,6 @@
 """Programs that attack the sandbox, and how each must end. A program that got what it wanted returns "BREACH"."""
 
+# ruff: noqa: E501  (one attack a line)
 from __future__ import annotations
 
 from dataclasses import dataclass
