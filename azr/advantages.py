@@ -1,8 +1,8 @@
 """Advantages: rewards minus a baseline, in units of their spread. Pure functions.
 
-TRR++ (arXiv 2505.03335, Eq. 8): one baseline per task type and role, six in all, A = (r - mean) / std. The authors take
-the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths. The leave-one-out
-variant (RLOO, arXiv 2402.14740) compares an attempt with the other attempts at its own task.
+TRR++ (arXiv 2505.03335, Eq. 8): one baseline per task type and role, six in all, A = (r - mean) / std. The authors
+take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths. The
+leave-one-out variant (RLOO, arXiv 2402.14740) compares an attempt with the other attempts at its own task.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def baseline(rewards: Sequence[float], weights: Sequence[float] | None = None) -
 
 
 def whiten(rewards: Sequence[float], std_floor: float, weights: Sequence[float] | None = None) -> list[float]:
-    """(r - mean) / max(std, floor), one a reward. The floor keeps a gap of 0.1 among equals from looking like a gulf."""
+    """(r - mean) / max(std, floor), one a reward. The floor keeps small gaps small."""
     b = baseline(rewards, weights)
     return [0.0] * len(rewards) if b.silent else [(r - b.mean) / max(b.std, std_floor, 1e-4) for r in rewards]
 

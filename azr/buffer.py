@@ -85,7 +85,10 @@ class Buffer:
 
     def state(self) -> dict[str, Any]:
         """JSON state; `restore` gives the same buffer, order included."""
-        return {kind: [[task_to_json(e.task), e.step, e.solve_rate] for e in entries.values()] for kind, entries in self._entries.items()}
+        return {
+            kind: [[task_to_json(e.task), e.step, e.solve_rate] for e in entries.values()]
+            for kind, entries in self._entries.items()
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         for kind in TASK_TYPES:

@@ -51,9 +51,19 @@ class ParsedAnswer:
 # They are never in the buffer, and nothing is trained on them. The identity triplet is the paper's seed.
 IDENTITY = Example("def f(a):\n    return a", ("'Hello world'",))
 FORMAT_EXAMPLES = (
-    Example("def f(nums):\n    total = 0\n    for n in nums:\n        if n % 2 == 0:\n            total += n\n    return total", ("[3, 4, 8, 5]",)),
-    Example("def f(text, k):\n    words = text.split()\n    return [w[::-1] for w in words if len(w) > k]", ("'the quick brown fox', 3",)),
-    Example("def f(d, key):\n    if key not in d:\n        return sorted(d)\n    return d[key] * 2", ("{'a': 1, 'b': 5}, 'b'",)),
+    Example(
+        "def f(nums):\n    total = 0\n    for n in nums:\n        if n % 2 == 0:\n            total += n\n"
+        "    return total",
+        ("[3, 4, 8, 5]",),
+    ),
+    Example(
+        "def f(text, k):\n    words = text.split()\n    return [w[::-1] for w in words if len(w) > k]",
+        ("'the quick brown fox', 3",),
+    ),
+    Example(
+        "def f(d, key):\n    if key not in d:\n        return sorted(d)\n    return d[key] * 2",
+        ("{'a': 1, 'b': 5}, 'b'",),
+    ),
     Example("def f(x, y):\n    while y:\n        x, y = y, x % y\n    return x", ("48, 36",)),
 )
 INDUCTION_EXAMPLES = (
@@ -128,7 +138,9 @@ def propose_completion(references: Sequence[Example]) -> str:
     """Prompt for a program and one input (deduction, abduction). The completion goes on after `def f(`."""
     parts = ["A list of different Python functions, each with an example call.\n"]
     for number, example in enumerate(references, 1):
-        parts.append(f"\n# Function {number}\n{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n")
+        parts.append(
+            f"\n# Function {number}\n{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n"
+        )
     parts.append(f"\n# Function {len(references) + 1}\n{FENCE}python\ndef f(")
     return "".join(parts)
 
@@ -158,8 +170,8 @@ f(...)
 </answer>"""
 
 _GOALS = {
-    "deduction": "Someone will be shown the function and the input and must predict the output: make it hard, but possible.",
-    "abduction": "Someone will be shown the function and the output and must find an input that gives it: make it hard, but possible.",
+    "deduction": "Someone who sees function and input must predict the output: make it hard, but possible.",
+    "abduction": "Someone who sees function and output must find such an input: make it hard, but possible.",
 }
 
 _PROPOSE_INDUCTION_CHAT = """Here is a Python function:
@@ -272,7 +284,9 @@ def solve_chat(task: Task) -> str:
 
 def _literal_arguments(call: ast.expr) -> str | None:
     """The argument list of `f(<literals>)` on one line, or None."""
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords):
+    if not (
+        isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords
+    ):
         return None
     try:
         for argument in call.args:
@@ -342,7 +356,7 @@ def parse_induction_proposal(text: str, inputs: int) -> ParsedProposal:
 def chat_answer(text: str) -> str | None:
     """What stands between <answer> and its stop, after any thinking; None if the form is broken."""
     after_thought = text.rpartition("</think>")[2]
-    before, tag, answer = after_thought.partition("<answer>")
+    _, tag, answer = after_thought.partition("<answer>")
     if not tag or "<answer>" in answer or ("<think>" in after_thought):
         return None
     return answer.strip()

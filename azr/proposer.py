@@ -104,7 +104,9 @@ def validate(
     proposals: Sequence[Proposal], executor: Executor, buffer: Buffer, is_held_out: Callable[[str], bool]
 ) -> list[Proposal]:
     """Run what parsed, in two worlds. Returns the proposals in order, each now a task or rejected with its reason."""
-    checked = [replace(p, program=None, reason="held out") if p.program and is_held_out(p.program) else p for p in proposals]
+    checked = [
+        replace(p, program=None, reason="held out") if p.program and is_held_out(p.program) else p for p in proposals
+    ]
     runnable = [p for p in checked if p.program is not None]
     results = iter(executor.validate([ValidationRequest(p.program or "", p.inputs) for p in runnable]))
     seen: set[tuple[TaskType, str]] = set()

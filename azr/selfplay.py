@@ -1,7 +1,7 @@
-"""One self-play step: propose, validate, solve, grade, score, update, record. What each room does is in its own file.
+"""One self-play step: propose, validate, solve, grade, score, update, record. Each room has its own file.
 
-Everything random in a step follows from `train.seed`, the step and the phase, so that a checkpoint needs no hidden random
-state: a run that is killed and resumed writes the same rows as one that was not.
+Everything random in a step follows from `train.seed`, the step and the phase, so that a checkpoint needs no hidden
+random state: a run that is killed and resumed writes the same rows as one that was not.
 """
 
 from __future__ import annotations
@@ -154,9 +154,7 @@ def record(
         step,
         proposals=[
             ProposalRow(p, scored.rates.get(p.task.id) if p.task and not p.repeated else None, reward, advantage)
-            for p, reward, advantage in zip(
-                proposals, scored.proposal_rewards, scored.proposal_advantages, strict=True
-            )
+            for p, reward, advantage in zip(proposals, scored.proposal_rewards, scored.proposal_advantages, strict=True)
         ],
         tasks=rows,
         attempts=[

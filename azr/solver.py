@@ -84,20 +84,19 @@ def parse_answer(task: Task, completion: Completion, style: str) -> ParsedAnswer
     """The answer in a completion, or why there is none."""
     if completion.stop_reason == "length":
         return ParsedAnswer(None, "cut at the longest length")
-    text: str | None = completion.text
-    if style == "chat":
-        text = prompts.chat_answer(completion.text)
-        if text is None:
-            return ParsedAnswer(None, "no <answer>")
-        if task.type == "abduction":
-            text = text.removeprefix("f(") if text.startswith("f(") else None
-        elif task.type == "induction" and text.startswith(prompts.FENCE):
-            text = prompts.unfenced(text)
-        if text is None:
-            return ParsedAnswer(None, "not in the asked form")
+    if style == "completion":
+        text = f"def f({completion.text}" if task.type == "induction" else completion.text
+        return prompts.PARSE_ANSWER[task.type](text)
+    answer = prompts.chat_answer(completion.text)
+    if answer is None:
+        return ParsedAnswer(None, "no <answer>")
+    if task.type == "abduction":
+        if not answer.startswith("f("):
+            return ParsedAnswer(None, "not a call of f")
+        answer = answer.removeprefix("f(")
     elif task.type == "induction":
-        text = f"def f({text}"
-    return prompts.PARSE_ANSWER[task.type](text)
+        answer = prompts.unfenced(answer) or answer  # with or without a fence
+    return prompts.PARSE_ANSWER[task.type](answer)
 
 
 def grade(attempts: Sequence[Attempt], executor: Executor) -> list[Verdict]:

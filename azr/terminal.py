@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -113,7 +113,7 @@ class Terminal:
             cells = (share(m, f"propose/valid/{kind}"), share(m, f"solve/rate/{kind}"))
             rewards = (number(m, f"reward/propose/{kind}"), number(m, f"reward/solve/{kind}"))
             table.add_row(Text(kind, style="bold"), *cells, *rewards)
-        parts = [bar, table]
+        parts: list[RenderableType] = [bar, table]
         if self._newest is not None:
             pair = self._newest.pairs[0]
             source = f"{self._newest.program}\n\nf({pair.input}) == {pair.output}"[:1200]

@@ -1,4 +1,4 @@
-"""THE LOOP: one self-play step after another, with checkpoints; and what has to be opened before it and closed after."""
+"""THE LOOP: one self-play step after another, with checkpoints; what is opened before it and closed after it."""
 
 from __future__ import annotations
 

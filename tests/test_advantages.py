@@ -45,7 +45,9 @@ def test_leave_one_out_by_hand() -> None:
 def test_whitened_advantages_sum_to_zero_and_keep_the_order(values: list[float]) -> None:
     found = whiten(values, 0.1)
     assert math.isclose(sum(found), 0.0, abs_tol=1e-9)
-    assert all((a - b) * (x - y) >= 0 for a, x in zip(values, found, strict=True) for b, y in zip(values, found, strict=True))
+    assert all(
+        (a - b) * (x - y) >= 0 for a, x in zip(values, found, strict=True) for b, y in zip(values, found, strict=True)
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([-1.0, -0.5, 1.0])), min_size=1, max_size=30))

@@ -3,7 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr import prompts
-from azr.prompts import parse_arguments_answer, parse_induction_proposal, parse_literal_answer, parse_program_answer, parse_proposal
+from azr.prompts import (
+    parse_arguments_answer,
+    parse_induction_proposal,
+    parse_literal_answer,
+    parse_program_answer,
+    parse_proposal,
+)
 from azr.records import Pair, Task
 
 GOOD = "def f(a, b):\n    return a + b\n\nf(1, [2])"
@@ -15,7 +21,9 @@ def test_a_proposal_is_a_function_and_one_call() -> None:
 
 
 def test_helpers_and_imports_before_f_belong_to_the_program() -> None:
-    parsed = parse_proposal("import math\n\ndef g(x):\n    return math.sqrt(x)\n\ndef f(x):\n    return g(x)\n\nf(4.0)\n")
+    parsed = parse_proposal(
+        "import math\n\ndef g(x):\n    return math.sqrt(x)\n\ndef f(x):\n    return g(x)\n\nf(4.0)\n"
+    )
     assert parsed.program is not None and parsed.program.startswith("import math") and parsed.inputs == ("4.0",)
 
 
@@ -50,7 +58,9 @@ def test_a_broken_proposal_says_why(text: str, reason: str) -> None:
 
 
 def test_an_induction_proposal_is_a_message_and_distinct_calls() -> None:
-    assert parse_induction_proposal("1: f(1)\n2: f(2)\n# adds   up\n", 2) == prompts.ParsedProposal("", ("1", "2"), "adds up")
+    assert parse_induction_proposal("1: f(1)\n2: f(2)\n# adds   up\n", 2) == prompts.ParsedProposal(
+        "", ("1", "2"), "adds up"
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +85,9 @@ def test_literals_are_answers(text: str) -> None:
     assert parse_literal_answer(text).answer == text.strip()
 
 
-@pytest.mark.parametrize("text", ["", "f(3)", "3 + 1", "3\n4", "x", "[1", "4) or (True", "__import__('os')", "\0", "(" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "f(3)", "3 + 1", "3\n4", "x", "[1", "4) or (True", "__import__('os')", "\0", "(" * 9999]
+)
 def test_what_is_no_literal_is_no_answer(text: str) -> None:
     assert parse_literal_answer(text).answer is None
 

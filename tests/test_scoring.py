@@ -19,7 +19,7 @@ def attempts(t: Task, outcomes: list[bool | None]) -> list[tuple[Attempt, Verdic
     return [(Attempt(t, (8,), DONE, None if o is None else "1"), Verdict(bool(o), "ok")) for o in outcomes]
 
 
-def run(config: TrainConfig | None = None):  # noqa: ANN201
+def run(config: TrainConfig | None = None):
     a, b = task(1), task(2)
     proposals = [proposal(a), proposal(None), proposal(a, repeated=True), proposal(task(3))]
     pairs = attempts(a, [True, False, False, None]) + attempts(b, [True, True, True, True])

@@ -82,7 +82,8 @@ class Score:
         n, right, parsed = len(self.tasks), len(self.correct), len(self.parsed)
         low, high = wilson(right, n)
         of_parsed = f"{right / parsed:.1%}" if parsed else "–"
-        return f"{right}/{n} = {right / n:.1%} [{low:.1%}, {high:.1%}], parsed {parsed / n:.1%}, right of parsed {of_parsed}"
+        interval = f"[{low:.1%}, {high:.1%}]"
+        return f"{right}/{n} = {right / n:.1%} {interval}, parsed {parsed / n:.1%}, right of parsed {of_parsed}"
 
 
 def score(

@@ -52,7 +52,9 @@ def config(**changes: Any) -> Config:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, Scripted]]:
-    def run(script: Any = clever, resume: Path | None = None, place: Path = tmp_path, **changes: Any) -> tuple[int, Scripted]:
+    def run(
+        script: Any = clever, resume: Path | None = None, place: Path = tmp_path, **changes: Any
+    ) -> tuple[int, Scripted]:
         policy = Scripted(script)
 
         def load(_: Config, checkpoint: Any) -> Scripted:
@@ -71,7 +73,9 @@ def rows(place: Path) -> dict[str, Any]:
         return dump_rows(store.run())
 
 
-def test_a_run_proposes_solves_learns_and_is_recorded(play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_proposes_solves_learns_and_is_recorded(
+    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, policy = play()
     assert status == 0
     found = rows(tmp_path)
@@ -82,7 +86,11 @@ def test_a_run_proposes_solves_learns_and_is_recorded(play: Any, tmp_path: Path,
     assert any(sample.advantage > 0 for update in policy.updates for sample in update)
     samples = sum(row["reward"] is not None for row in found["proposals"]) + len(found["attempts"])
     assert samples == sum(len(update) for update in policy.updates)
-    metrics = json.loads(found["steps"][0]["metrics"]) if isinstance(found["steps"][0]["metrics"], str) else found["steps"][0]["metrics"]
+    metrics = (
+        json.loads(found["steps"][0]["metrics"])
+        if isinstance(found["steps"][0]["metrics"], str)
+        else found["steps"][0]["metrics"]
+    )
     assert metrics["propose/valid"] == 1.0
     shown = capsys.readouterr().out
     assert "step    4/4" in shown and "checkpoint-0004" in shown
@@ -104,7 +112,9 @@ def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Pat
 
 def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
     play(train={"steps": 2, "save_every": 2})
-    heldout.save([Task("deduction", "def f(x): return 1", (Pair("1", "1", b"1"),))], tmp_path / "data" / "heldout.jsonl")
+    heldout.save(
+        [Task("deduction", "def f(x): return 1", (Pair("1", "1", b"1"),))], tmp_path / "data" / "heldout.jsonl"
+    )
     with pytest.raises(UserError, match="heldout"):
         play(resume=tmp_path / "models" / "checkpoint-0002")
 
@@ -119,7 +129,9 @@ def test_held_out_programs_never_become_tasks(play: Any, tmp_path: Path) -> None
     assert not [row for row in found["tasks"] if row["type"] != "induction"]
 
 
-def test_garbage_for_twenty_steps_goes_on_and_says_so(play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_garbage_for_twenty_steps_goes_on_and_says_so(
+    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     garbage = ["\0" * 50, "\ud800```\n", "x" * 100_000, "```\n```python\n```\n", "def f(:\n", "\n", "", "```"]
     status, _ = play(garbage, train={"steps": 21, "save_every": 30})
     assert status == 0
