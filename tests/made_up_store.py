@@ -40,8 +40,8 @@ _PROGRAMS = (
 
 def start(store: Store, steps: int = 10_000, **changes: Any) -> Run:
     config = Config.model_validate({"train": {"steps": steps, **changes}})
-    describe = {"name": "made-up", "parameters": 1, "device": "cpu"}
-    return store.start_run(config, {"azr": "test", "python": "3"}, describe)
+    versions = {"azr": "test", "python": "3"}
+    return store.start_run(config, versions, {"name": "made-up", "parameters": 1, "device": "cpu"})
 
 
 def metrics_of(step: int, rng: random.Random) -> dict[str, float]:

@@ -8,16 +8,20 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import made_up_store
 import pytest
 from starlette.testclient import TestClient
 
-from azr.config import DashboardConfig
+from azr.config import Config, DashboardConfig
 from azr.dashboard import api
+from azr.dashboard.beside import showing, shown_already
 from azr.dashboard.columns import Columns
 from azr.dashboard.events import KEPT, EventLog
 from azr.dashboard.guard import Guard, bind, check_binding
@@ -332,6 +336,40 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     damaged = asyncio.run(state(Hub(DashboardConfig(), tmp_path / "other", "127.0.0.1")))
     assert damaged["state"] == "waiting"
     assert "not an AZR database" in damaged["message"]
+
+
+def test_a_training_and_its_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ports = {"port": _free_port(), "training_port": _free_port()}
+    config = Config.model_validate({"dashboard": ports})
+    address = f"http://127.0.0.1:{ports['port']}/api/status"
+    with showing(config, tmp_path, dashboard=True, browser=False) as [live]:
+        live.phase(1, "propose")
+        for _ in range(200):
+            with suppress(httpx.HTTPError):
+                status = httpx.get(address).json()
+                if status["now"]:
+                    break
+            time.sleep(0.05)
+        assert (status["state"], status["now"]["phase"]) == ("training", "propose")
+        # A second one in this workspace finds the first; one of another workspace finds the port taken.
+        assert shown_already(config.dashboard, tmp_path)
+        assert not shown_already(config.dashboard, tmp_path / "other")
+        with (
+            pytest.raises(UserError, match="--training-port"),
+            showing(config, tmp_path / "other", dashboard=True, browser=False),
+        ):
+            pass
+        with showing(config, tmp_path / "other", dashboard=False, browser=False) as views:
+            assert views == ()
+        assert "no live stream" in capsys.readouterr().err
+    for _ in range(100):
+        try:
+            httpx.get(address)
+        except httpx.HTTPError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the dashboard outlived a training that ended by itself")
 
 
 def test_highlighting_changes_no_character() -> None:

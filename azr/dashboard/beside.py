@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from azr.config import Config
+import httpx
+
+from azr.config import Config, DashboardConfig
 from azr.dashboard import server
 from azr.dashboard.guard import bind, check_binding
+from azr.dashboard.hub import Hub
 from azr.dashboard.stream import Live
 from azr.errors import UserError
 
@@ -39,15 +42,28 @@ def showing(config: Config, root: Path, *, dashboard: bool, browser: bool) -> It
             yield views
             return
         check_binding(settings.host, settings.token)
-        listener = bind(settings.host, settings.port, "--dashboard-port")
-        process = multiprocessing.get_context("spawn").Process(
-            target=server.beside_training, args=(listener, settings, root), name="azr-dashboard", daemon=True
-        )
-        process.start()
-        listener.close()
-        stack.callback(process.terminate)
+        process = None
+        if not shown_already(settings, root):
+            listener = bind(settings.host, settings.port, "--dashboard-port")
+            process = multiprocessing.get_context("spawn").Process(
+                target=server.beside_training, args=(listener, settings, root), name="azr-dashboard", daemon=True
+            )
+            process.start()
+            listener.close()
+            stack.callback(process.terminate)
         server.announce(settings, browser=browser)
         yield views
-        if sys.stdin.isatty():
+        if process and sys.stdin.isatty():
             print("the dashboard stays open until Ctrl-C; later: ./run.sh --dashboard-only", flush=True)
             process.join()
+
+
+def shown_already(config: DashboardConfig, root: Path) -> bool:
+    """Whether the dashboard of a training that was killed, or one started by hand, still shows this workspace."""
+    address = f"http://{server.local_name(config.host)}:{config.port}/api/status"
+    headers = {"authorization": f"Bearer {config.token}"} if config.token else {}
+    try:
+        answer = httpx.get(address, headers=headers, timeout=2, trust_env=False)
+        return bool(answer.json()["workspace"] == Hub.workspace(root))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False

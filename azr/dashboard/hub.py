@@ -11,6 +11,7 @@ its training port. What the hub finds goes to the page as events:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import platform
@@ -38,6 +39,7 @@ class Hub:
 
     def __init__(self, config: DashboardConfig, root: Path, training_host: str) -> None:
         self.events = EventLog()
+        self.root = root
         self.own = Library(root / "data" / "azr.sqlite")
         self.library = self.own
         self.remote = False  # history comes through the training port
@@ -57,6 +59,11 @@ class Hub:
         self._status: dict[str, Any] = {}
         self._version: Any = None
 
+    @staticmethod
+    def workspace(root: Path) -> str:
+        """Names a workspace without telling where it lies."""
+        return hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -66,7 +73,12 @@ class Hub:
     async def status(self) -> dict[str, Any]:
         """`state` is training, finished, interrupted, failed, crashed, lost or waiting; `message` is for people."""
         found = await run_in_threadpool(self._find_state)
-        return found | {"now": self.now if self.connected else None, "training": self.where, "remote": self.remote}
+        return found | {
+            "now": self.now if self.connected else None,
+            "training": self.where,
+            "remote": self.remote,
+            "workspace": self.workspace(self.root),
+        }
 
     def _find_state(self) -> dict[str, Any]:
         if self.remote:

@@ -63,14 +63,20 @@ def serve(listener: socket.socket, config: DashboardConfig, root: Path, training
 
 def announce(config: DashboardConfig, *, browser: bool) -> None:
     """Print the address, and open the browser if there is one. The token is not printed: logs are passed on."""
-    host = "localhost" if config.host in ("0.0.0.0", "::") else config.host
-    address = f"http://{f'[{host}]' if ':' in host else host}:{config.port}/"
+    address = f"http://{local_name(config.host)}:{config.port}/"
     print(f"dashboard: {address}{' (asks for dashboard.token)' if config.token else ''}", flush=True)
     if browser and has_display():
         token = f"?token={config.token}" if config.token else ""
         opener = threading.Timer(0.5, webbrowser.open, (address + token,))
         opener.daemon = True
         opener.start()
+
+
+def local_name(host: str) -> str:
+    """What to call a bound address from this machine, as it stands in a link."""
+    if host in ("0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def has_display() -> bool:

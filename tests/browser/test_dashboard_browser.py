@@ -192,7 +192,10 @@ def test_a_real_training_is_shown_while_it_runs(page: Any, tmp_path: Path) -> No
             compare_with_store(page, store, run=1, step=step)
         assert training.wait(300) == 0
     finally:
-        training.kill()
+        for _ in range(2):  # twice: stop now, and take the dashboard along
+            training.terminate()
+            time.sleep(0.5)
+        training.wait(60)
 
 
 def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, workspace: Path) -> None:

@@ -128,7 +128,7 @@ export class Chart {
     const share = isShare(this.panel.series[0][0]);
     const metric = this.panel.series[0][0];
     const measured = metric.startsWith("seconds/") || metric.endsWith("_bytes");
-    const format = (_, splits) => splits.map((value) => (share ? `${Math.round(100 * value)}%` : measured ? show(metric, value) : tick(value, splits)));
+    const format = (_, splits) => splits.map((value) => (share ? `${Math.round(100 * value)}%` : measured && value ? show(metric, value) : tick(value, splits)));
     const series = Array.from({ length: columns }, (_, i) => {
       const compared = i >= perRun;
       const raw = smoothed && i % perRun < count;
@@ -149,7 +149,7 @@ export class Chart {
       padding: [8, 8, 0, 0],
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_, low, high) => range(this.panel, low, high) } },
-      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) }, { ...axis, size: 48, values: format }],
+      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) }, { ...axis, size: measured ? 62 : 48, values: format }],
       series: [{}, ...series],
       cursor: { sync: { key: sync.key, setSeries: false }, points: { size: 5 }, drag: { x: true, y: false } },
       hooks: { setCursor: [(plot) => { this.cursor = plot.cursor.idx ?? null; this.tell(); }] },
