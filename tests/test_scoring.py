@@ -2,7 +2,7 @@ import pytest
 
 from azr.config import TrainConfig
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
-from azr.scoring import score
+from azr.scoring import Scored, score
 
 DONE = Completion((1, 2), "text", (-0.1, -0.2), "stop")
 
@@ -19,7 +19,7 @@ def attempts(t: Task, outcomes: list[bool | None]) -> list[tuple[Attempt, Verdic
     return [(Attempt(t, (8,), DONE, None if o is None else "1"), Verdict(bool(o), "ok")) for o in outcomes]
 
 
-def run(config: TrainConfig | None = None):
+def run(config: TrainConfig | None = None) -> Scored:
     a, b = task(1), task(2)
     proposals = [proposal(a), proposal(None), proposal(a, repeated=True), proposal(task(3))]
     pairs = attempts(a, [True, False, False, None]) + attempts(b, [True, True, True, True])

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["trained_tiny_model"]
-
 from azr.checkpoint import Checkpoints
 from azr.store import Store, dump_rows
+
+pytest_plugins = ["trained_tiny_model"]
 
 KILLS = 10
 

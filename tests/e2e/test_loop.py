@@ -16,7 +16,11 @@ from azr.policy.scripted import ScriptedPolicy
 from azr.records import Pair, Task
 from azr.store import Store, dump_rows
 
-RESOLVED = {"generation_precision": "float32", "update_precision": "float32", "threads": 1}
+RESOLVED: dict[str, str | int | float] = {
+    "generation_precision": "float32",
+    "update_precision": "float32",
+    "threads": 1,
+}
 
 
 class Scripted(ScriptedPolicy):
