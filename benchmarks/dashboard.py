@@ -158,7 +158,7 @@ def main() -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        made = [
+        made: list[str | Path] = [
             sys.executable,
             ROOT / "tests" / "made_up_store.py",
             root,

@@ -20,7 +20,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from azr.config import Config, DashboardConfig
-from azr.dashboard import api
+from azr.dashboard import api, events, hub
 from azr.dashboard.beside import showing, shown_already
 from azr.dashboard.columns import Columns
 from azr.dashboard.events import KEPT, EventLog
@@ -54,8 +54,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Sto
 
 @pytest.fixture(scope="module")
 def client(filled: tuple[Path, Store, Run]) -> Iterator[TestClient]:
-    hub = Hub(DashboardConfig(training_port=_free_port()), filled[0], "127.0.0.1")
-    with TestClient(Guard(make_app(hub), host="127.0.0.1", port=8080), headers=HOST) as found:
+    followed = Hub(DashboardConfig(training_port=_free_port()), filled[0], "127.0.0.1")
+    with TestClient(Guard(make_app(followed), host="127.0.0.1", port=8080), headers=HOST) as found:
         yield found
 
 
@@ -311,9 +311,9 @@ def test_the_live_stream_is_guarded_too(tmp_path: Path) -> None:
 
 
 def test_states_of_a_run(tmp_path: Path) -> None:
-    async def state(hub: Hub) -> dict[str, Any]:
-        found = await hub.status()
-        await hub.client.aclose()
+    async def state(followed: Hub) -> dict[str, Any]:
+        found = await followed.status()
+        await followed.client.aclose()
         return found
 
     def now() -> dict[str, Any]:
@@ -370,6 +370,12 @@ def test_a_training_and_its_dashboard(tmp_path: Path, capsys: pytest.CaptureFixt
         time.sleep(0.05)
     else:
         pytest.fail("the dashboard outlived a training that ended by itself")
+
+
+def test_the_end_of_a_training_is_told_within_five_seconds() -> None:
+    """However it ends: a closed connection is noticed at once, a silent one after SILENCE_SECONDS."""
+    assert hub.SILENCE_SECONDS + hub.WATCH_SECONDS + events.POLL_SECONDS < 5
+    assert events.BEAT_SECONDS + events.POLL_SECONDS < hub.SILENCE_SECONDS / 1.5
 
 
 def test_highlighting_changes_no_character() -> None:

@@ -42,7 +42,7 @@ def free_port() -> int:
         return port
 
 
-def until(page: Any, expression: str, seconds: float = 10.0) -> Any:
+def until(page: Any, expression: str, seconds: float = 60.0) -> Any:
     """Wait until the expression is truthy in the page; its value. (The policy forbids `wait_for_function`.)"""
     end = time.monotonic() + seconds
     while True:
