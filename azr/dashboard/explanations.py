@@ -1,7 +1,7 @@
 """What each number means, read from the table in docs/metrics.md: the page's hovers come from there.
 
 A row of the table is `| metric | what it is | unit | good or bad |`. A name may end in `/*`, which stands for any last
-part. `tests/test_dashboard_page.py` checks that every number the page shows has a row.
+part. The browser tests check that every number the page shows has a row.
 """
 
 from __future__ import annotations
