@@ -67,7 +67,8 @@ def test_what_is_no_program_has_its_reason(text: str, truncated: bool, reason: s
 
 
 def test_helpers_in_a_block_of_their_own_are_kept() -> None:
-    text = "```python\ndef helper(x):\n    return x + 1\n```\nand\n```python\ndef add(a, b):\n    return helper(a) + b - 1\n```"
+    helper, add = "def helper(x):\n    return x + 1", "def add(a, b):\n    return helper(a) + b - 1"
+    text = f"```python\n{helper}\n```\nand\n```python\n{add}\n```"
     # The last block defines the entry, but on its own it is not the program that the model wrote.
     found = extract_program(text, "add")
     assert found.solution is not None

@@ -164,7 +164,8 @@ def _completion(problem: Problem, shots: Sequence[Problem]) -> str:
     if problem.benchmark == "apps":
         form = "Use Standard Input format" if isinstance(check, StandardInput) else "Use Call-Based format"
         return f"\nQUESTION:\n{problem.text}\n{problem.stub}\n{form}\n\nANSWER:\n"
-    return problem.stub or problem.text
+    # Without its last line break: tokenizers join line breaks with the indentation that follows.
+    return (problem.stub or problem.text).rstrip()
 
 
 def _mbpp(problem: Problem) -> str:
@@ -221,7 +222,7 @@ def read(problem: Problem, style: str, text: str, truncated: bool) -> Extraction
     if style != "completion":
         return extraction.extract_program(text, entry, truncated)
     if problem.benchmark in ("humaneval", "humaneval+", "mbpp+"):
-        return extraction.complete(problem.stub, text, entry, truncated)
+        return extraction.complete(problem.stub.rstrip(), text, entry, truncated)
     if extraction.code_blocks(text):
         return extraction.extract_program(text, entry, truncated)
     return extraction.complete("", text, entry, truncated)

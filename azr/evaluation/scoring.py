@@ -289,7 +289,7 @@ def _close(given: str, expected: str) -> bool:
         return False
     if expected.lstrip("-").isdigit() and given.lstrip("-").isdigit():
         return False  # integers are equal or not
-    return math.isfinite(a) and abs(a - b) <= _ABSOLUTE + _RELATIVE * abs(b)
+    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= _ABSOLUTE + _RELATIVE * abs(b)
 
 
 def _predicted_output(check: OutputPrediction, solution: str) -> Score:

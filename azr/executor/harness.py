@@ -277,7 +277,9 @@ def close(given: Any, expected: Any, atol: float, rtol: float) -> bool:
         )
     if isinstance(given, (Opaque, list, tuple)) or isinstance(expected, (list, tuple)):
         return False
-    return bool(given == expected or abs(given - expected) <= atol + rtol * abs(expected))
+    if given == expected:
+        return True
+    return bool(abs(expected) != math.inf and abs(given - expected) <= atol + rtol * abs(expected))
 
 
 def run_stdin(job: dict[str, Json]) -> dict[str, Json]:
