@@ -82,6 +82,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         terminal = stack.enter_context(Terminal(title, config.train.steps))
         selfplay.views = (terminal, *views)
         _log_to(place.log_file(selfplay.run.name))
+        selfplay.run.record_event(0, "executor", executor.describe())
         try:
             train(selfplay, interrupt)
         except BaseException as error:
