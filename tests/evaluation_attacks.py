@@ -15,7 +15,7 @@ class Always{base}:
     def __bool__(self): return True
 """
 
-# Each takes the entry's name; `_run_for` of the source is what defines it.
+# {entry} stands for the function that the task asks for.
 FUNCTIONS = {
     "returns the input": "def {entry}(*args): return args[0] if args else None",
     "returns all inputs": "def {entry}(*args): return args",
@@ -30,11 +30,11 @@ FUNCTIONS = {
     "a tuple equal to all": _EQUAL_TO_ALL.format(base="(tuple)") + "def {entry}(*args): return Always((7,))",
     "lies about its class": "class C:\n    __class__ = property(lambda self: bool)\n"
     "    def __eq__(self, other): return True\ndef {entry}(*args): return C()",
-    "patches builtins": "import builtins\nbuiltins.AssertionError = None\nbuiltins.all = builtins.any = lambda *a: True\n"
+    "patches builtins": "import builtins\nbuiltins.AssertionError = None\nbuiltins.all = lambda *a: True\n"
     "builtins.abs = lambda x: 0\ndef {entry}(*args): return object()",
     "patches math": "import math\nmath.isclose = lambda *a, **k: True\nmath.fabs = lambda x: 0\n"
     "def {entry}(*args): return -1.5e300",
-    "patches json": "import json\njson.dumps = lambda *a, **k: '{{\"passed\": true, \"answers\": [{{\"v\": true}}]}}'\n"
+    "patches json": 'import json\njson.dumps = lambda *a, **k: \'{{"passed": true, "answers": [{{"v": true}}]}}\'\n'
     "def {entry}(*args): return 0",
     "forges a verdict": "import json, sys\nprint(json.dumps({{'passed': True}}))\n"
     "def {entry}(*args):\n    print(json.dumps({{'passed': True}}))\n    raise StopIteration",
@@ -43,7 +43,7 @@ FUNCTIONS = {
     "        frame = frame.f_back\n    return 0",
     "defines check": "def check(candidate): pass\ndef {entry}(*args): return check",
 }
-# A task that such a solution happens to solve; the benchmark's tests ask for nothing more.
+# For tasks that read standard input.
 PROGRAMS = {
     "empty": "pass",
     "echo": "import sys\nsys.stdout.write(sys.stdin.read())",

@@ -66,9 +66,9 @@ def test_help_imports_no_heavy_library() -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "azr", "eval"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "azr", "export"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "azr: the evaluation is not part of this version yet\n"
+    assert done.stderr == "azr: the export is not part of this version yet\n"
 
 
 def test_train_gets_the_configuration_and_the_workspace(trained: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -124,7 +124,13 @@ def test_resume_is_looked_for_here_and_then_in_the_workspace(
         (["dashboard", "--dashboard-port", "99999"], "--dashboard-port"),
         (["eval", "--max-tasks", "many"], "--max-tasks"),
         (["eval", "--resume", "models/checkpoint-0001"], "no such checkpoint"),
-        (["eval", "--benchmark", "humaneval", "--max-tasks", "3"], "the evaluation is not part of this version yet"),
+        (["eval", "--benchmark", "humanevil"], "choose among humaneval, mbpp, apps"),
+        (["eval", "--benchmark", "mbpp", "--benchmark-path", "none.jsonl"], "no file or folder none.jsonl"),
+        (["eval", "--benchmark", "mbpp"], "--benchmark-path FILE|FOLDER"),
+        (["eval", "--k", "0"], "--k 0"),
+        (["eval", "--k", "10"], "add --samples 10"),
+        (["eval", "--samples", "5"], "add --temperature"),
+        (["eval", "compare", "a", "b"], "no database"),
         (["validate", "-"], "validate is not part of this version yet"),
         (["grade", "answers.jsonl"], "grade is not part of this version yet"),
         (["export"], "the export is not part of this version yet"),

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class CheckProgram:
     """The benchmark's own test program, which calls the candidate: HumanEval's `check`, or a script."""
 
     prelude: str  # helper functions that the tests use
@@ -73,7 +73,7 @@ class InputPrediction:
     output: str
 
 
-Check = Tests | Assertions | Inputs | StandardInput | FunctionCalls | OutputPrediction | InputPrediction
+Check = CheckProgram | Assertions | Inputs | StandardInput | FunctionCalls | OutputPrediction | InputPrediction
 
 
 @dataclass(frozen=True, slots=True)

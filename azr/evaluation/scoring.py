@@ -18,13 +18,13 @@ from azr.config import ExecutorConfig
 from azr.evaluation.problems import (
     Assertions,
     Check,
+    CheckProgram,
     FunctionCalls,
     InputPrediction,
     Inputs,
     OutputPrediction,
     Problem,
     StandardInput,
-    Tests,
 )
 from azr.executor import Executor, NotALiteral, parse_arguments, parse_literal
 from azr.executor.programs import Program, ProgramResult
@@ -140,7 +140,7 @@ def _key(problem: Problem) -> tuple[str, str]:
 
 
 def _needs_reference(problem: Problem) -> bool:
-    return isinstance(problem.checks[0], (Tests, Inputs))
+    return isinstance(problem.checks[0], (CheckProgram, Inputs))
 
 
 def _record(check: Check) -> Work:
@@ -150,7 +150,7 @@ def _record(check: Check) -> Work:
         job = {"source": check.reference, "entry": check.entry, "calls": calls, "digest": True}
         result: ProgramResult = yield Program("answer", job, REFERENCE_SECONDS)
     else:
-        assert isinstance(check, Tests)
+        assert isinstance(check, CheckProgram)
         job = {"prelude": check.prelude, "tests": check.source, "entry": check.entry, "reference": check.reference}
         result = yield Program("record", job, REFERENCE_SECONDS)
         calls = result.value.get("calls")
@@ -191,7 +191,7 @@ def _verdict(mode: str, job: dict[str, Any], so_far: Score) -> Work:
     return Score(False, str(result.value["kind"]), str(result.value["reason"]), seconds)
 
 
-def _tests(check: Tests, solution: str, recorded: _Recorded) -> Work:
+def _tests(check: CheckProgram, solution: str, recorded: _Recorded) -> Work:
     job = {"source": solution, "entry": check.entry, "calls": recorded.calls}
     answers, so_far = yield from _answers(job, _limit(recorded))
     if answers is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from typing import Any
 
 from azr.evaluation.benchmarks.source import Row, load_json
@@ -46,8 +47,9 @@ def _value(field: Any) -> Any:
 def _text(lines: Any) -> str:
     """Input or output as one text; some rows hold a list of lines."""
     if isinstance(lines, (list, tuple)):
-        return "\n".join(str(line) for line in lines)
-    return str(lines)
+        return "\n".join(map(_text, lines))
+    # Python writes no integer of more than 4,300 digits; a Decimal has no such limit.
+    return str(decimal.Decimal(lines) if type(lines) is int else lines)
 
 
 def _integer_keys(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from azr.evaluation.benchmarks import humaneval
 from azr.evaluation.benchmarks.mbpp import entry_of
 from azr.evaluation.benchmarks.source import Row
-from azr.evaluation.problems import Inputs, Problem, Tests
+from azr.evaluation.problems import CheckProgram, Inputs, Problem
 from azr.executor.wire import pack
 
 # Tasks that several answers solve, with the rule that EvalPlus 0.3.1 judges them by. Two of its rules are narrower
@@ -89,7 +89,7 @@ def _parse_hub_mbpp(row: Row) -> Problem:
         id=f"Mbpp/{row['task_id']}",
         text=row["prompt"],
         entry=entry,
-        checks=(Tests(prelude=prelude, source=row["test"], entry=entry, reference=row["code"]),),
+        checks=(CheckProgram(prelude=prelude, source=row["test"], entry=entry, reference=row["code"]),),
         reference=row["code"],
         examples=tuple(row["test_list"]),
     )

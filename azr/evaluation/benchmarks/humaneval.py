@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from azr.evaluation.benchmarks.source import Row
-from azr.evaluation.problems import Problem, Tests
+from azr.evaluation.problems import CheckProgram, Problem
 
 
 def parse(row: Row, benchmark: str = "humaneval") -> Problem:
     """A row {task_id, prompt, entry_point, canonical_solution, test}."""
     stub, entry = row["prompt"], row["entry_point"]
     reference = stub + row["canonical_solution"]
-    # The stub is valid Python: its last function has the docstring as its body. Tests use the helpers before it.
-    tests = Tests(prelude=stub, source=row["test"], entry=entry, reference=reference)
+    # The stub is valid Python: its last function has the docstring as its body. The tests use the helpers before it.
+    tests = CheckProgram(prelude=stub, source=row["test"], entry=entry, reference=reference)
     return Problem(
         benchmark=benchmark,
         id=row["task_id"],

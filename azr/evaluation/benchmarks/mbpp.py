@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import warnings
 from collections.abc import Sequence
 
 from azr.evaluation.benchmarks.source import Row
@@ -40,9 +41,15 @@ def split_assertions(asserts: Sequence[str], reference: str, setup: str = "") ->
     splitter = _Splitter(names)
     tests = []
     for source in asserts:
-        for statement in ast.parse(source).body:
+        for statement in _parse(source).body:
             tests.append(ast.unparse(splitter.visit(statement)))
     return Assertions(tuple(splitter.calls), tuple(tests), prelude=_prelude(reference, setup), setup=setup)
+
+
+def _parse(source: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some rows write "\d" without an r before it
+        return ast.parse(source)
 
 
 class _Splitter(ast.NodeTransformer):
@@ -63,7 +70,7 @@ class _Splitter(ast.NodeTransformer):
 def _defined(source: str) -> set[str]:
     """Functions, classes and variables of a module."""
     names: set[str] = set()
-    for node in ast.parse(source).body:
+    for node in _parse(source).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
@@ -76,15 +83,15 @@ def _prelude(reference: str, setup: str) -> str:
 
     The setup's other statements may need the solution's classes: they run beside the solution.
     """
-    imports = [node for node in ast.parse(reference).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imports = [node for node in _parse(reference).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    return "\n".join(map(ast.unparse, [*imports, *(node for node in ast.parse(setup).body if isinstance(node, kept))]))
+    return "\n".join(map(ast.unparse, [*imports, *(node for node in _parse(setup).body if isinstance(node, kept))]))
 
 
 def entry_of(asserts: Sequence[str], reference: str) -> str:
     """The function that the asserts call first: its name is part of the task."""
     names = _defined(reference)
-    calls = [node.func.id for node in ast.walk(ast.parse("\n".join(asserts))) if _is_call_of(node, names)]  # type: ignore[attr-defined]
+    calls = [node.func.id for node in ast.walk(_parse("\n".join(asserts))) if _is_call_of(node, names)]  # type: ignore[attr-defined]
     if not calls:
         raise ValueError("no assert calls a function of the reference solution")
     return min(calls, key=lambda name: name in vars(builtins))  # Mbpp/126 defines a `sum`

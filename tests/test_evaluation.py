@@ -1,0 +1,349 @@
+"""A whole evaluation with a scripted policy: prompts, store, resume, results, comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_benchmarks import CRUX, HUMANEVAL, MBPP, write
+
+from azr import cli
+from azr.config import REFERENCES, Config, ExecutorConfig
+from azr.errors import UserError
+from azr.evaluation import benchmarks, contamination, protocols, results
+from azr.evaluation.evaluate import Subject, evaluate, select, untrained
+from azr.evaluation.problems import Benchmark
+from azr.evaluation.results import Result
+from azr.evaluation.scoring import Scorer, evaluation_executor
+from azr.evaluation.solutions import read_solutions
+from azr.evaluation.training import due
+from azr.executor.programs import ProgramSandbox
+from azr.policy.base import Progress
+from azr.policy.scripted import ScriptedPolicy
+from azr.records import Group, Sampling
+from azr.store import Store
+
+COUNT = 40
+
+
+class Killed(Exception):
+    """Stands for `kill -9`."""
+
+
+class CountingPolicy(ScriptedPolicy):
+    """Solves the tasks whose number is in `solved`; remembers its prompts; dies when told to."""
+
+    def __init__(self, solved: set[int], dies_after: int = 10**9) -> None:
+        super().__init__(self.answer)
+        self.solved, self.dies_after = solved, dies_after
+        self.prompts: list[str] = []
+
+    def answer(self, prompt: str, number: int) -> str:
+        task = int(prompt.split("def one")[1].split("(")[0])
+        return f"\n    return {task}\n" if task in self.solved else "\n    return None\n"
+
+    def generate(
+        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
+        if len(self.prompts) + len(prompts) > self.dies_after:
+            raise Killed
+        self.prompts += prompts
+        return super().generate(prompts, samples_per_prompt, sampling, progress)
+
+
+def row(number: int) -> dict[str, Any]:
+    return {
+        **HUMANEVAL,
+        "task_id": f"HumanEval/{number}",
+        "prompt": f'def one{number}():\n    """{number}."""\n',
+        "entry_point": f"one{number}",
+        "canonical_solution": f"    return {number}\n",
+        "test": f"def check(candidate):\n    assert candidate() == {number}\n",
+    }
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Iterator[Scorer]:
+    with evaluation_executor(ExecutorConfig()) as executor:
+        yield Scorer(ProgramSandbox(executor))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    path = tmp_path_factory.mktemp("data") / "HumanEval.jsonl"
+    return benchmarks.load("humaneval", write(path, [row(number) for number in range(COUNT)]))
+
+
+def run(
+    policy: CountingPolicy, scorer: Scorer, store: Store, benchmark: Benchmark, max_tasks: int = 0, **options: Any
+) -> Result:
+    subject = options.pop("subject", untrained("scripted"))
+    protocol, prompts = protocols.choose(benchmark, policy, temperature=options.pop("temperature", 0.0))
+    return evaluate(policy, scorer, store, subject, protocol, prompts, select(benchmark, max_tasks), **options)
+
+
+def test_the_score_is_what_the_samples_say(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    result = run(CountingPolicy(set(range(10))), scorer, store, benchmark)
+    assert (result.tasks, result.pass_at(1)) == (COUNT, 0.25)
+    assert result.statuses == {"ok": 10, "wrong": 30}
+    summary = result.summary()
+    assert summary["pass@1"] == 0.25 and summary["interval"][0] < 0.25 < summary["interval"][1]
+    assert json.loads(json.dumps(summary))["failures"] == {"wrong": 30}
+    rows = store.query("SELECT COUNT(*) AS samples, SUM(correct) AS correct FROM evaluation_samples")
+    assert rows == [{"samples": COUNT, "correct": 10}]
+
+
+def test_interrupted_it_generates_nothing_twice(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    first = CountingPolicy({1, 2, 3}, dies_after=35)
+    with pytest.raises(Killed):
+        run(first, scorer, store, benchmark)
+    assert len(first.prompts) == 32
+    second = CountingPolicy({1, 2, 3})
+    result = run(second, scorer, store, benchmark)
+    assert len(second.prompts) == COUNT - 32
+    assert not set(first.prompts) & set(second.prompts)
+    assert result.pass_at(1) == 3 / COUNT
+    third = CountingPolicy(set())
+    assert run(third, scorer, store, benchmark) == result
+    assert third.prompts == []
+
+
+def test_killed_before_scoring_it_scores_what_it_generated(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    class Dies(Scorer):
+        def score(self, items: Any, progress: Any = None) -> Any:
+            if any(solution != problem.reference for problem, solution in items):
+                raise Killed
+            return scorer.score(items, progress)
+
+    with pytest.raises(Killed):
+        run(CountingPolicy({5}), Dies(scorer.sandbox), store, benchmark)
+    with pytest.raises(UserError, match="lack samples"):  # nothing unscored is ever shown as a score
+        results.result_of(store, 1, [p.id for p in benchmark.problems], 1, (1,), {}, "")
+    policy = CountingPolicy(set())
+    assert run(policy, scorer, store, benchmark).pass_at(1) == 1 / COUNT
+    assert policy.prompts == []
+
+
+def test_a_subset_is_seeded_and_a_larger_evaluation_goes_on_from_it(
+    scorer: Scorer, store: Store, benchmark: Benchmark
+) -> None:
+    assert [p.id for p in select(benchmark, 5)] == [p.id for p in select(benchmark, 12)][:5]
+    assert [p.id for p in select(benchmark)] != [p.id for p in benchmark.problems]
+    assert run(CountingPolicy(set()), scorer, store, benchmark, 5).tasks == 5
+    policy = CountingPolicy(set())
+    assert run(policy, scorer, store, benchmark, 12).tasks == 12
+    assert len(policy.prompts) == 7
+
+
+def test_pass_at_k(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    policy = CountingPolicy(set())
+    policy.script = lambda prompt, number: (
+        f"\n    return {prompt.split('def one')[1].split('(')[0]}\n" if number % 4 == 0 else "\n    return None\n"
+    )
+    result = run(policy, scorer, store, benchmark, 3, samples=4, ks=(1, 2, 4), temperature=0.8)
+    assert [result.pass_at(k) for k in (1, 2, 4)] == [0.25, 0.5, 1.0]
+    assert result.protocol["comparable"] == []
+
+
+def test_no_score_without_its_samples(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    run(CountingPolicy({1}), scorer, store, benchmark, 5)
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM evaluation_samples WHERE task_id = ?", (select(benchmark, 1)[0].id,))
+    with pytest.raises(UserError, match="1 tasks lack samples"):
+        results.result_of(store, 1, [p.id for p in select(benchmark, 5)], 1, (1,), {}, "")
+
+
+def test_a_task_whose_reference_fails_is_excluded_and_named(scorer: Scorer, store: Store, tmp_path: Path) -> None:
+    bad = {**row(1), "canonical_solution": "    return 2\n"}
+    path = write(tmp_path / "HumanEval.jsonl", [row(0), bad])
+    result = run(CountingPolicy({0, 1}), scorer, store, benchmarks.load("humaneval", path))
+    assert (result.tasks, list(result.excluded)) == (1, ["HumanEval/1"])
+    assert "excluded: HumanEval/1" in results.table([result])
+
+
+def test_the_protocol_names_everything_that_makes_a_score(benchmark: Benchmark, tmp_path: Path) -> None:
+    policy = CountingPolicy(set())
+    base, _ = protocols.choose(benchmark, policy)
+    assert base.hash == protocols.choose(benchmark, policy)[0].hash
+    other = benchmarks.load("humaneval", write(tmp_path / "HumanEval.jsonl", [row(7)]))
+    changed = [
+        protocols.choose(benchmark, policy, temperature=0.5)[0],
+        protocols.choose(benchmark, policy, max_new_tokens=9)[0],
+        protocols.choose(benchmark, policy, seed=1)[0],
+        protocols.choose(benchmark, policy, "chat")[0],
+        protocols.choose(benchmark, policy, "azr-think")[0],
+        protocols.choose(other, policy)[0],
+    ]
+    assert len({base.hash, *(protocol.hash for protocol in changed)}) == 7
+    with pytest.raises(UserError, match="choose among auto"):
+        protocols.choose(benchmark, policy, "guess")
+
+
+def test_references_stand_beside_the_same_protocol_only(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    greedy = run(CountingPolicy({1}), scorer, store, benchmark, 2)
+    assert {r.protocol for r in results.comparable(greedy, REFERENCES)} == {"0-shot"}
+    sampled = run(CountingPolicy({1}), scorer, store, benchmark, 2, temperature=1.0)
+    assert results.comparable(sampled, REFERENCES) == []
+    assert "Claude" not in results.table([greedy, sampled], REFERENCES)
+
+
+def test_prompts_of_every_benchmark_and_style(tmp_path: Path) -> None:
+    policy = ScriptedPolicy([""])
+    shots = [{**MBPP, "task_id": number} for number in (2, 3, 4)]
+    sets: dict[str, list[dict[str, Any]]] = {
+        "mbpp": [*shots, MBPP],
+        "humaneval": [HUMANEVAL],
+        "cruxeval-i": [CRUX],
+        "cruxeval-o": [CRUX],
+    }
+    for name, rows in sets.items():
+        data = benchmarks.load(name, write(tmp_path / f"{name}.jsonl", rows))
+        for style in protocols.STYLES:
+            protocol, prompts = protocols.choose(data, policy, style)
+            assert set(prompts) == {problem.id for problem in data.problems}
+            assert protocol.name == ("mbpp-3shot" if (name, style) == ("mbpp", "completion") else style)
+    mbpp = benchmarks.load("mbpp", tmp_path / "mbpp.jsonl")
+    text = protocols.choose(mbpp, policy)[1]["11"]
+    assert text.count("[DONE]") == 3 and text.endswith("[BEGIN]\n")
+    assert [problem.id for problem in select(mbpp)] == ["11"]
+    with pytest.raises(UserError, match="lacks tasks 2, 3 and 4"):
+        protocols.choose(benchmarks.load("mbpp", write(tmp_path / "x.jsonl", [MBPP])), policy)
+
+
+def test_comparison(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    run(CountingPolicy(set(range(10))), scorer, store, benchmark)
+    better = Subject("run-1/step-0010", None, 10)
+    run(CountingPolicy(set(range(2, 12))), scorer, store, benchmark, subject=better)
+    found = results.compare(store, "humaneval", "untrained scripted", better.name)
+    assert (len(found.gained), len(found.lost), found.p_value) == (2, 2, 1.0)
+    best = Subject("run-1/step-0020", None, 20)
+    run(CountingPolicy(set(range(18))), scorer, store, benchmark, subject=best)
+    found = results.compare(store, "humaneval", "untrained scripted", best.name)
+    assert (len(found.gained), len(found.lost)) == (8, 0)
+    assert found.summary()["significant"] and found.p_value == 2 / 2**8
+    two = results.compare(store, "humaneval", better.name, "untrained scripted")
+    assert "not significant" in two.text()
+    with pytest.raises(UserError, match="no finished evaluation"):
+        results.compare(store, "humaneval", "untrained scripted", "nobody")
+
+
+def test_comparison_across_protocols_has_to_be_forced(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    other = Subject("run-1/step-0010", None, 10)
+    run(CountingPolicy({1}), scorer, store, benchmark, 4)
+    run(CountingPolicy({1}), scorer, store, benchmark, 4, subject=other, temperature=0.7)
+    with pytest.raises(UserError, match="different protocols"):
+        results.compare(store, "humaneval", "untrained scripted", other.name)
+    forced = results.compare(store, "humaneval", "untrained scripted", other.name, force=True)
+    assert "PROTOCOLS DIFFER" in forced.text()
+
+
+def test_due_steps() -> None:
+    config = Config.model_validate({"train": {"steps": 25}, "evaluation": {"every": 10}})
+    assert [step for step in range(26) if due(config, step)] == [0, 10, 20, 25]
+    assert not any(due(Config(), step) for step in range(201))
+
+
+def test_contamination_finds_copies_and_not_strangers() -> None:
+    source = (
+        "def total(values):\n    result = 0\n    for value in values:\n        if value % 2:\n"
+        "            result += value\n    return result"
+    )
+    renamed = source.replace("values", "xs").replace("value", "x").replace("result", "acc").replace("total", "f")
+    problem = benchmarks.mbpp.parse({**MBPP, "code": source, "test_list": ["assert total([1]) == 1"]})
+    assert {hit.kind for hit in contamination.overlaps([problem], [source])} == {"n-gram", "tree"}
+    assert [hit.kind for hit in contamination.overlaps([problem], [renamed])] == ["tree"]
+    assert contamination.overlaps([problem], ["def f(a):\n    return a", "not python ("]) == []
+
+
+# --- ready-made solutions, through the command --------------------------------------------------------------------
+
+
+def azr(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as done:
+        cli.main(arguments)
+    return int(done.value.code or 0)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AZR_WORKSPACE", str(tmp_path))
+    write(tmp_path / "HumanEval.jsonl", [row(number) for number in range(4)])
+    return tmp_path
+
+
+def test_solutions_in_every_form(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(
+        workspace / "mine.jsonl",
+        [
+            {"task_id": "HumanEval/0", "solution": "def one0(): return 0"},
+            {"task_id": "HumanEval/1", "completion": "    return 1"},
+            {"task_id": 2, "completion": "    return 'no'", "solution": "def one2(): return 2"},
+        ],
+    )
+    data = str(workspace / "HumanEval.jsonl")
+    samples = workspace / "samples.jsonl"
+    options = ["--benchmark", "humaneval", "--benchmark-path", data, "--solutions", str(file), "--json"]
+    for _ in range(2):  # the same command twice gives the same score
+        assert azr("eval", *options, "--jsonl", str(samples)) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["pass@1"] == 0.75 and found["tasks"] == 4 and found["excluded"] == 0
+        assert found["failures"] == {"missing": 1}
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert [(line["task_id"], line["correct"], line["status"]) for line in lines] == [
+        ("HumanEval/0", True, "ok"),
+        ("HumanEval/1", True, "ok"),
+        ("HumanEval/2", True, "ok"),
+        ("HumanEval/3", False, "missing"),
+    ]
+
+
+def test_solutions_exclude_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write(workspace / "bad.jsonl", [row(0), {**row(1), "canonical_solution": "    return 5\n"}])
+    file = write(
+        workspace / "mine.jsonl", [{"task_id": f"HumanEval/{n}", "completion": f"    return {n}"} for n in (0, 1)]
+    )
+    options = ["--benchmark", "humaneval", "--benchmark-path", str(data), "--solutions", str(file), "--json"]
+    assert azr("eval", *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tasks"], found["excluded"]) == (2, 0)
+
+
+def test_several_solutions_a_task_are_samples(benchmark: Benchmark, tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.jsonl", [{"id": "HumanEval/1", "solution": text} for text in ("a = 1", "b = 2")])
+    assert read_solutions(file, benchmark) == {"HumanEval/1": ["a = 1", "b = 2"]}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"task_id": "HumanEval/99", "solution": ""}, "'HumanEval/99' is no task of humaneval"),
+        ({"solution": "x"}, "no id is no task"),
+        ({"task_id": "HumanEval/1"}, "give the program as text"),
+        ({"task_id": "HumanEval/1", "solution": 5}, "give the program as text"),
+    ],
+)
+def test_solutions_that_cannot_be_read(
+    record: dict[str, Any], message: str, benchmark: Benchmark, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="record 1") as error:
+        read_solutions(write(tmp_path / "mine.jsonl", [record]), benchmark)
+    assert message in str(error.value)
+
+
+def test_selftest_and_its_exit_status(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(workspace / "HumanEval.jsonl")
+    assert azr("eval", "selftest", "--benchmark", "humaneval", "--benchmark-path", data) == 0
+    assert "4 of 4 reference solutions pass" in capsys.readouterr().out
+    write(workspace / "bad.jsonl", [{**row(0), "canonical_solution": "    return 7\n"}])
+    bad = str(workspace / "bad.jsonl")
+    assert azr("eval", "selftest", "--benchmark", "humaneval", "--benchmark-path", bad, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["humaneval"]["passed"] == 0
