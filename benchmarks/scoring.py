@@ -2,8 +2,8 @@
 
     python benchmarks/scoring.py humaneval+ --benchmark-path FOLDER --samples samples.jsonl [--limit 300]
 
-The samples are JSON lines {task_id, solution}, such as `azr eval --jsonl` writes of a model. Each is judged by AZR and by
-EvalPlus's `untrusted_check` (the package `evalplus`; its ground truth is computed here, by its own functions), in
+The samples are JSON lines {task_id, solution}, such as `azr eval --jsonl` writes of a model. Each is judged by AZR and
+by EvalPlus's `untrusted_check` (the package `evalplus`; its ground truth is computed here, by its own functions), in
 alternating batches, on all cores. Prints agreement, every difference, and the ratio of the times.
 """
 

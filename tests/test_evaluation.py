@@ -19,7 +19,7 @@ from azr.evaluation.problems import Benchmark
 from azr.evaluation.results import Result
 from azr.evaluation.scoring import Scorer, evaluation_executor
 from azr.evaluation.solutions import read_solutions
-from azr.evaluation.training import due
+from azr.evaluation.training import due, evaluate_during_training
 from azr.executor.programs import ProgramSandbox
 from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
@@ -347,3 +347,26 @@ def test_selftest_and_its_exit_status(workspace: Path, capsys: pytest.CaptureFix
     bad = str(workspace / "bad.jsonl")
     assert azr("eval", "selftest", "--benchmark", "humaneval", "--benchmark-path", bad, "--json") == 1
     assert json.loads(capsys.readouterr().out)["humaneval"]["passed"] == 0
+
+
+# --- while training ---------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_during_training(tmp_path: Path, store: Store) -> None:
+    write(tmp_path / "HumanEval.jsonl", [row(number) for number in range(COUNT)])
+    values = {
+        "evaluation": {"every": 10, "benchmarks": ["humaneval", "mbpp"], "data_dir": str(tmp_path), "max_tasks": 8}
+    }
+    config = Config.model_validate(values)
+    run = store.start_run(config, {}, {})
+    [before] = evaluate_during_training(config, CountingPolicy(set()), run, 0)
+    [after] = evaluate_during_training(config, CountingPolicy(set(range(COUNT))), run, 10)
+    assert (before.subject, before.pass_at(1), before.tasks) == ("untrained smollm2-135m", 0.0, 8)
+    assert (after.subject, after.pass_at(1)) == (f"{run.name}/step-0010", 1.0)
+    again = CountingPolicy(set())
+    assert evaluate_during_training(config, again, run, 10) == [after]  # resumed: nothing is done twice
+    assert again.prompts == []
+    found = results.compare(store, "humaneval", before.subject, after.subject)
+    assert (len(found.gained), len(found.lost)) == (8, 0)
+    # MBPP's data is not in the folder: noted, and the training goes on.
+    assert store.query("SELECT step FROM events WHERE kind = 'evaluation' ORDER BY step") == [{"step": 0}, {"step": 10}]
