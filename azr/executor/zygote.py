@@ -2,7 +2,8 @@
 
 It is blind: a program travels on a socket of its own, which the zygote hands to the child unread. It owns the clock
 and the kill: CPU time and the way a child ended come from the kernel.
-Usage: python -s -S -P -B zygote.py WORLD MEMORY_MB, with the control socket as standard input. It says hello with one JSON line and ends when the control socket closes.
+Usage: python -s -S -P -B zygote.py WORLD MEMORY_MB, with the control socket as standard input. It says hello with one
+JSON line and ends when the control socket closes.
 """
 
 from __future__ import annotations
