@@ -42,8 +42,8 @@ _SYSCALLS = {
     "aarch64": {
         "write": 64, "mmap": 222, "mprotect": 226, "munmap": 215, "brk": 214, "rt_sigprocmask": 135,
         "rt_sigreturn": 139, "mremap": 216, "madvise": 233, "setitimer": 103, "exit": 93, "kill": 129, "ptrace": 117,
-        "rt_sigqueueinfo": 138, "tkill": 130, "futex": 98, "restart_syscall": 128, "clock_gettime": 113, "exit_group": 94,
-        "tgkill": 131,
+        "rt_sigqueueinfo": 138, "tkill": 130, "futex": 98, "restart_syscall": 128, "clock_gettime": 113,
+        "exit_group": 94, "tgkill": 131,
         "rt_tgsigqueueinfo": 240, "process_vm_readv": 270, "process_vm_writev": 271, "seccomp": 277,
         "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438, "execve": 221, "execveat": 281,
     },

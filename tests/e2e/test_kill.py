@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from azr.checkpoint import Checkpoints
+from azr.errors import UserError
 from azr.store import Store, dump_rows
 
 pytest_plugins = ["trained_tiny_model"]
@@ -51,11 +52,12 @@ def run(place: Path, *arguments: Any) -> None:
 
 
 def steps_recorded(place: Path) -> int:
-    if not (place / "data" / "azr.sqlite").exists():
+    try:
+        with Store.open_readonly(place / "data" / "azr.sqlite") as store:
+            found: int = store.query("SELECT count(*) AS n FROM steps")[0]["n"]
+            return found
+    except UserError:  # not there yet, or just being made
         return 0
-    with Store.open_readonly(place / "data" / "azr.sqlite") as store:
-        found: int = store.query("SELECT count(*) AS n FROM steps")[0]["n"]
-    return found
 
 
 def kill_at_random(place: Path, rng: random.Random, pause: float, *arguments: Any) -> bool:
