@@ -47,10 +47,11 @@ LOOPS = [
     _case("finalizer at the end", "ok", "class D:\n    def __del__(self):\n        while True: pass\nd = D()\ndef f(a): return 1"),
 ]  # fmt: skip
 
+# CPU time may run out before memory does where the machine is slow to hand out pages: both are the limit's work.
 MEMORY = [
     _body("one shot", "out_of_memory", "return len([0] * 10 ** 10)"),
-    _body("gradual", "out_of_memory", "l = []\nwhile True: l.append('x' * 10 ** 6 + str(len(l)))"),
-    _body("doubling", "out_of_memory", "s = 'ab'\nwhile True: s += s"),
+    _body("gradual", "out_of_memory timeout", "l = []\nwhile True: l.append('x' * 10 ** 6 + str(len(l)))"),
+    _body("doubling", "out_of_memory timeout", "s = 'ab'\nwhile True: s += s"),
     _body("swallows the memory error", "out_of_memory timeout exception", "l = []\nwhile True:\n    try: l.append(bytearray(10 ** 6))\n    except MemoryError: pass"),
     _body("many small objects", "out_of_memory timeout", "l = []\nwhile True: l.append([])"),
 ]  # fmt: skip
