@@ -34,8 +34,18 @@ _FORBIDDEN_FAMILIES = (
 _FRAME_ATTRIBUTES = frozenset(["tb_frame", "gi_frame", "cr_frame", "ag_frame", "f_back"])
 
 
+_WARM_UPS = 40  # more than the specialising interpreter takes to settle
+_NO_LIMIT = 1e7  # CPU seconds of the zygote itself
+_HARMLESS = (
+    b"def f(a):\n    return a + 1\n",
+    b"def f(a):\n    r = {}\n    for x in str(a):\n        r[x] = [len(x), x.upper()]\n    return r, sorted(r), 1.5\n",
+)
+
+
 class Sandbox(Protocol):
-    def confine_child(self, cpu_seconds: float) -> None: ...
+    def limit_child(self, cpu_seconds: float) -> None: ...
+
+    def confine_child(self) -> None: ...
 
 
 class _Discard(io.TextIOBase):
@@ -51,7 +61,7 @@ class _Discard(io.TextIOBase):
 class _Job:
     """The job as read from its socket, which cannot be read any more once the sandbox is up."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: int) -> None:
         data = _receive(channel, b"", protocol.HEADER.size)
         self.token, flags, size, count, self.seconds_per_input = protocol.HEADER.unpack_from(data)
         self.stop_at_failure = bool(flags & protocol.STOP_AT_FAILURE)
@@ -70,10 +80,10 @@ class _Job:
             start += length
 
 
-def _receive(channel: socket.socket, data: bytes, size: int) -> bytes:
+def _receive(channel: int, data: bytes, size: int) -> bytes:
     """`data`, and what arrives until there are `size` bytes at least."""
     while len(data) < size:
-        more = channel.recv(1 << 18)
+        more = os.read(channel, 16 * 1024)
         if not more:
             raise EOFError
         data += more
@@ -91,23 +101,42 @@ class Runner:
         self.streams = (io.StringIO(), _Discard(), _Discard())
 
     def prepare(self) -> None:
-        """After every import: the audit hook, and the streams that programs see."""
+        """After every import: the audit hook, and the streams that programs see.
+
+        Then a few harmless jobs are run here, so that the interpreter's caches fill once, in memory that all children
+        share, instead of page by page in each of them.
+        """
         sys.addaudithook(_auditor(self.armed, self.send))
         sys.stdin, sys.stdout, sys.stderr = self.streams
         vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+        for _ in range(_WARM_UPS):
+            for program in _HARMLESS:
+                self._rehearse(program)
+        sys.modules.pop("program", None)
 
-    def run(self, channel: socket.socket, cpu_seconds: float) -> NoReturn:
+    def _rehearse(self, program: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            job = protocol.HEADER.pack(bytes(8), protocol.PURE_ONLY, len(program), 2, 0.0) + program
+            for argument in (b"i\0\0\0\1\5", b"[\0\0\0\1s\0\0\0\1a"):
+                data = b"(\0\0\0\1" + argument
+                job += protocol.LENGTH.pack(len(data)) + data
+            ours.sendall(job)
+            self.sandbox.limit_child(_NO_LIMIT)
+            _run(_Job(theirs.fileno()), lambda tag, payload=b"": protocol.FRAME.pack(bytes(8), tag, len(payload)))
+
+    def run(self, channel: int, cpu_seconds: float) -> NoReturn:
         """The whole life of a program's process. Called right after the fork; never returns."""
         leave = os._exit
         code = protocol.EXIT_NO_SANDBOX
         try:
             job = _Job(channel)
-            os.dup2(channel.fileno(), protocol.JOB_DESCRIPTOR)
+            os.dup2(channel, protocol.JOB_DESCRIPTOR)
             os.closerange(0, protocol.JOB_DESCRIPTOR)
             os.closerange(protocol.JOB_DESCRIPTOR + 1, 1024)
-            channel.detach()
             del sys.modules["resource"]
-            self.sandbox.confine_child(cpu_seconds)
+            self.sandbox.limit_child(cpu_seconds)
+            self.sandbox.confine_child()
             self.token.append(job.token)
             self.armed.append(True)
             code = protocol.EXIT_CRASHED

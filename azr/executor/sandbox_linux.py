@@ -126,6 +126,7 @@ class LinuxSandbox:
         self.memory_bytes = memory_bytes
         self.defences: list[str] = []
         self.filter: _FilterProgram | None = None
+        self._cpu_limit = (ctypes.c_ulong * 2)()
         self._moment = _Timespec()
         self._moment_reference = ctypes.byref(self._moment)
         self._instructions: ctypes.Array[ctypes.c_char] | None = None  # keeps the filter's memory alive
@@ -141,16 +142,20 @@ class LinuxSandbox:
         self._landlock()
         self._prepare_seccomp()
 
-    def confine_child(self, cpu_seconds: float) -> None:
-        """The last step before a program runs. Raises OSError if a prepared defence cannot be raised."""
+    def limit_child(self, cpu_seconds: float) -> None:
+        """A child's own limits: it dies with the zygote, and its CPU time ends."""
         _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
         limit = int(cpu_seconds) + 2  # the zygote's own timer is exact; this is for a zygote that died
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        if self.filter is not None:
-            number = _SYSCALLS[platform_machine]["seccomp"]
-            # Flag 4 (SPEC_ALLOW): without it, old kernels slow down every program by their speculation guards.
-            if _syscall(number, 1, 4, ctypes.byref(self.filter)) != 0:
-                raise OSError(ctypes.get_errno(), "seccomp")
+        self._cpu_limit[0] = self._cpu_limit[1] = limit
+        _libc.setrlimit(resource.RLIMIT_CPU, self._cpu_limit)  # the C library is cheaper to a child than the module
+
+    def confine_child(self) -> None:
+        """The last step before a program runs. Raises OSError if a prepared defence cannot be raised."""
+        if self.filter is None:
+            return
+        # Flag 4 (SPEC_ALLOW): without it, old kernels slow down every program by their speculation guards.
+        if _syscall(self._seccomp, 1, 4, self._filter_reference) != 0:
+            raise OSError(ctypes.get_errno(), "seccomp")
 
     def _be_killed_first(self) -> None:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -223,7 +228,9 @@ class LinuxSandbox:
             return
         data = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
         self._instructions = ctypes.create_string_buffer(data, len(data))
+        self._seccomp = number
         self.filter = _FilterProgram(len(program), ctypes.cast(self._instructions, ctypes.c_void_p))
+        self._filter_reference = ctypes.byref(self.filter)
         self.defences.append(f"seccomp ({platform_machine})")
 
 

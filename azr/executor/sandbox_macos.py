@@ -60,11 +60,14 @@ class MacSandbox:
         if self.memory_used(os.getpid()) > 0:
             self.defences.append("memory watch")
 
-    def confine_child(self, cpu_seconds: float) -> None:
-        """The last step before a program runs."""
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    def limit_child(self, cpu_seconds: float) -> None:
+        """A child's own limit of CPU time."""
         limit = int(cpu_seconds) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+
+    def confine_child(self) -> None:
+        """The last step before a program runs."""
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
     def cpu_seconds(self, child: int) -> float:
         """CPU time of a process so far; 0 if the system does not say."""

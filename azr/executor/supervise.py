@@ -18,6 +18,8 @@ class Supervisor:
 
     def __init__(self, wakeup: int, sandbox: Any, monotonic: Callable[[], float]) -> None:
         self.wakeup = wakeup
+        self.poller = select.poll()
+        self.poller.register(wakeup, select.POLLIN)
         self.monotonic = monotonic
         self.cpu_seconds: Callable[[int], float] = sandbox.cpu_seconds
         self.memory_used: Callable[[int], int] | None = getattr(sandbox, "memory_used", None)
@@ -25,9 +27,9 @@ class Supervisor:
 
     def watch(self, child: int, channel: int, cpu_seconds: float, wall_seconds: float) -> bytes:
         """Wait until `child` has ended, killing it when it must; returns the packed report."""
-        poller = select.poll()
-        poller.register(self.wakeup, select.POLLIN)
+        poller = self.poller
         poller.register(channel, 0)  # only reports that the judge hung up
+        listening = True
         deadline = self.monotonic() + wall_seconds
         cause = protocol.CAUSE_NONE
         pause = cpu_seconds
@@ -37,9 +39,12 @@ class Supervisor:
                     os.read(self.wakeup, 4096)
                 elif event & (select.POLLHUP | select.POLLERR):
                     poller.unregister(channel)
+                    listening = False
                     cause = cause or protocol.CAUSE_CANCELLED
             pid, status, usage = os.wait4(child, os.WNOHANG)
             if pid:
+                if listening:
+                    poller.unregister(channel)
                 microseconds = round((usage.ru_utime + usage.ru_stime) * 1e6)
                 return protocol.REPORT.pack(status, cause, microseconds, usage.ru_maxrss)
             if not cause:

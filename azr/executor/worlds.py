@@ -25,23 +25,23 @@ RANDOM_SEEDS = {"A": 0, "B": 0x9E3779B9, "C": 0x7F4A7C15}
 ALLOWED_MODULES = [
     "abc", "array", "ast", "base64", "binascii", "bisect", "builtins", "calendar", "cmath", "codecs", "collections",
     "collections.abc", "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib",
-    "enum", "errno", "fractions", "functools", "graphlib", "hashlib", "heapq", "html", "io", "itertools", "json",
+    "enum", "errno", "fractions", "functools", "graphlib", "hashlib", "heapq", "io", "itertools", "json",
     "keyword", "linecache", "locale", "math", "numbers", "operator", "os", "os.path", "pprint", "queue", "random",
     "re", "sched", "secrets", "statistics", "string", "struct", "sys", "textwrap", "threading", "time", "timeit",
-    "traceback", "types", "typing", "unicodedata", "urllib.parse", "uuid", "warnings", "weakref", "zlib",
+    "traceback", "types", "typing", "unicodedata", "uuid", "warnings", "weakref", "zlib",
     "__future__", "__main__",
 ]  # fmt: skip
 _PRELOADED = [
     "_bisect", "_collections", "_collections_abc", "_datetime", "_decimal", "_functools", "_heapq", "_json",
     "_operator", "_random", "_sha1", "_sha2", "_sha256", "_sha512", "_md5", "_sha3", "_blake2", "_statistics",
     "_strptime", "_struct", "_weakref", "_weakrefset", "copyreg", "opcode", "dis", "inspect", "re._compiler",
-    "re._parser", "re._constants", "re._casefix", "encodings", "encodings.aliases", "stringprep", "reprlib",
-    "token", "tokenize", "json.decoder", "json.encoder", "json.scanner", "html.entities", "importlib",
-    "importlib._bootstrap", "sre_compile", "sre_parse", "_pydecimal", "_threading_local", "_pylong", "_pydatetime",
+    "re._parser", "re._constants", "re._casefix", "encodings", "encodings.aliases", "reprlib",
+    "token", "tokenize", "json.decoder", "json.encoder", "json.scanner", "importlib",
+    "importlib._bootstrap", "sre_compile", "sre_parse", "_threading_local", "_pylong",
     "_thread", "_io",
 ]  # fmt: skip
 _ENCODINGS = [
-    "ascii", "base64_codec", "charmap", "cp1252", "cp437", "hex_codec", "idna", "latin_1", "punycode",
+    "ascii", "base64_codec", "charmap", "cp1252", "cp437", "hex_codec", "latin_1",
     "quopri_codec", "raw_unicode_escape", "rot_13", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le", "utf_32",
     "utf_32_be", "utf_32_le", "utf_7", "utf_8", "utf_8_sig", "uu_codec", "zlib_codec",
 ]  # fmt: skip

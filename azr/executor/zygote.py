@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from types import ModuleType
@@ -36,7 +37,7 @@ def main(world: str, memory_mb: int) -> None:
     worlds.freeze_clock(world)
     from azr.executor import program, protocol, supervise
 
-    control = socket.socket(fileno=os.dup(0))
+    control = socket.socket(fileno=0)
     sandbox = _sandbox(memory_mb)
     supervisor = supervise.Supervisor(_wake_on_child(), sandbox, monotonic)
     worlds.preload()
@@ -77,12 +78,14 @@ def _wake_on_child() -> int:
 
 
 def _serve(control: socket.socket, supervisor: Any, runner: Any, protocol: Any) -> None:
+    unpack, descriptor_of = protocol.ORDER.unpack, struct.Struct("i").unpack
+    space = socket.CMSG_LEN(4)
     while True:
-        order, descriptors, _, _ = socket.recv_fds(control, protocol.ORDER.size, 1)
-        if not order or not descriptors:
+        order, attached, _, _ = control.recvmsg(protocol.ORDER.size, space)
+        if not order or not attached:
             return
-        cpu_seconds, wall_seconds = protocol.ORDER.unpack(order)
-        channel = socket.socket(fileno=descriptors[0])
+        cpu_seconds, wall_seconds = unpack(order)
+        (channel,) = descriptor_of(attached[0][2])
         try:
             child = os.fork()
         except OSError:
@@ -90,8 +93,8 @@ def _serve(control: socket.socket, supervisor: Any, runner: Any, protocol: Any) 
         else:
             if child == 0:
                 runner.run(channel, cpu_seconds)
-            report = supervisor.watch(child, channel.fileno(), cpu_seconds, wall_seconds)
-        channel.close()  # before the report: the judge then reads to the end without waiting
+            report = supervisor.watch(child, channel, cpu_seconds, wall_seconds)
+        os.close(channel)  # before the report: the judge then reads to the end without waiting
         control.sendall(report)
 
 

@@ -80,7 +80,8 @@ def attempt(sandbox: LinuxSandbox, action: Callable[[], int]) -> str:
     child = os.fork()
     if child == 0:
         os.dup2(theirs.fileno(), JOB_DESCRIPTOR)
-        sandbox.confine_child(1.0)
+        sandbox.limit_child(1.0)
+        sandbox.confine_child()
         found = "ok" if action() >= 0 else errno.errorcode.get(ctypes.get_errno(), "?")
         os.write(JOB_DESCRIPTOR, found.encode())
         os._exit(0)
