@@ -30,6 +30,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration."
 app.add_typer(config_app, name="config")
 eval_app = typer.Typer(invoke_without_command=True, help="Score a checkpoint, or the untrained model, on benchmarks.")
 app.add_typer(eval_app, name="eval")
+heldout_app = typer.Typer(no_args_is_help=True, help="Tasks that self-play never sees: make, score, compare.")
+app.add_typer(heldout_app, name="heldout")
 
 ConfigOption = Annotated[
     Path | None,
@@ -61,6 +63,10 @@ BenchmarkPathOption = Annotated[
     typer.Option("--benchmark-path", metavar="FILE|FOLDER", help="Local data, in the benchmark's published format."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+FirstArgument = Annotated[
+    str, typer.Argument(metavar="A", help="A checkpoint's folder, base, or an evaluated subject.")
+]
+SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The same; B is held against A.")]
 FileArgument = Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")]
 
 
@@ -138,8 +144,8 @@ def evaluate(
 
 @eval_app.command("compare")
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint's folder, base, or an evaluated subject.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="The same; B is held against A.")],
+    first: FirstArgument,
+    second: SecondArgument,
     config: ConfigOption = None,
     overrides: SetOption = None,
     benchmark: BenchmarkOption = None,
@@ -182,6 +188,55 @@ def contamination(
     from azr.evaluation import command
 
     return command.contaminated(settings, workspace_root(), benchmark_path, as_json=as_json)
+
+
+@heldout_app.command("make")
+def make_held_out(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    programs: Annotated[
+        int, typer.Option("--programs", metavar="N", help="Programs that the untrained model proposes.", min=0)
+    ] = 64,
+    cruxeval: Annotated[
+        Path | None, typer.Option("--cruxeval", metavar="FILE", help="Add the programs of this CRUXEval file.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the proposals.", min=0)] = 1,
+) -> int:
+    """Make data/heldout.jsonl, once, before the training that it is to measure."""
+    settings = _settings(config, overrides)
+    from azr.evaluation import heldout_command
+
+    return heldout_command.make(settings, workspace_root(), programs, cruxeval, seed)
+
+
+@heldout_app.command("score")
+def score_held_out(
+    resume: ResumeOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Score a checkpoint, or the untrained model, on the held-out tasks. Interrupted, it goes on where it stopped."""
+    settings = _settings(config, overrides)
+    checkpoint = _checkpoint(resume)
+    from azr.evaluation import heldout_command
+
+    return heldout_command.score(settings, workspace_root(), checkpoint, as_json=as_json)
+
+
+@heldout_app.command("compare")
+def compare_held_out(
+    first: FirstArgument,
+    second: SecondArgument,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare two scored models task by task: accuracy, parse rate, accuracy among parsed, exact McNemar test."""
+    settings = _settings(config, overrides)
+    from azr.evaluation import heldout_command
+
+    return heldout_command.compare(settings, workspace_root(), first, second, as_json=as_json)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from azr.checkpoint import Checkpoint, load_checkpoint
-from azr.config import Config
+from azr.config import Config, ModelConfig
 from azr.errors import UserError
 from azr.evaluation import benchmarks, contamination, protocols, results
 from azr.evaluation.evaluate import Progress, Subject, evaluate, select, selftest, untrained
@@ -137,13 +137,31 @@ def _model(
 
 def load_subject(config: Config, store: Store, checkpoint: Checkpoint | None) -> tuple[Policy, Subject]:
     """The model to evaluate: a checkpoint's (its own configuration counts), or the configured one untrained."""
-    from azr.train import load_policy  # torch takes seconds to import: bad input is found before
-
     if checkpoint is None:
-        return load_policy(config, None), untrained(config.model.name)
-    model = {"model": checkpoint.config.model, "train": checkpoint.config.train, "tasks": checkpoint.config.tasks}
-    policy = load_policy(config.model_copy(update=model), checkpoint)
+        return load_untrained(config), untrained(config.model.name)
+    own = checkpoint.config.model_copy(update={"model": _pinned(checkpoint.config.model, config.model)})
+    policy = _load(own)
+    policy.load(checkpoint.path)
     return policy, subject_of(store, checkpoint)
+
+
+def load_untrained(config: Config) -> Policy:
+    return _load(config.model_copy(update={"model": _pinned(config.model, config.model)}))
+
+
+def _load(config: Config) -> Policy:
+    from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
+
+    return TorchPolicy(config.model, config.train, config.tasks.temperature)
+
+
+def _pinned(model: ModelConfig, current: ModelConfig) -> ModelConfig:
+    """The model with the precision that this evaluation asks for, float32 for `auto`: what a training measured to be
+    faster on its day must not make a checkpoint's score another protocol's than the untrained model's.
+    """
+    asked = current.generation_precision
+    precision = "float32" if asked == "auto" else asked
+    return model.model_copy(update={"generation_precision": precision, "update_precision": precision})
 
 
 def subject_of(store: Store, checkpoint: Checkpoint) -> Subject:
@@ -176,7 +194,7 @@ def compare(
     """Two subjects on every benchmark that is asked for."""
     names = benchmarks.names_of(",".join(config.evaluation.benchmarks))
     with Store.open_readonly(Workspace(workspace).database) as store:
-        subjects = [_named_subject(config, store, text) for text in (first, second)]
+        subjects = [named_subject(config, store, text) for text in (first, second)]
         found = [results.compare(store, name, subjects[0], subjects[1], force) for name in names]
     if as_json:
         summaries = [comparison.summary() for comparison in found]
@@ -186,7 +204,7 @@ def compare(
     return 0
 
 
-def _named_subject(config: Config, store: Store, text: str) -> str:
+def named_subject(config: Config, store: Store, text: str) -> str:
     """A subject's name from a checkpoint's folder, from `base`, or as it is."""
     if text in BASE:
         return untrained(config.model.name).name
