@@ -10,6 +10,7 @@ import ast
 import builtins
 import difflib
 import warnings
+from collections.abc import Iterator
 
 _BUILTIN_NAMES = frozenset(dir(builtins))
 
@@ -76,6 +77,34 @@ def normal_form(source: str) -> str:
 def shape(source: str) -> str:
     """The normal form without the values of constants: `x + 1` and `y + 2` have one shape."""
     return _dump(source, forget_constants=True)
+
+
+def tokens(source: str) -> tuple[str, ...]:
+    """The normalised syntax tree in reading order: names by order of appearance, constants by their type only."""
+    tree = parse(source)
+    if tree is None:
+        return tuple(source.split())
+    try:
+        return tuple(_words(_Normaliser(forget_constants=True).visit(tree)))
+    except RecursionError:
+        return tuple(source.split())
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, (ast.Module, ast.Load, ast.Store, ast.Del)):
+        word = ""
+    elif isinstance(node, ast.Name):
+        word = node.id
+    elif isinstance(node, ast.Attribute):
+        word = f".{node.attr}"
+    elif isinstance(node, ast.Constant):
+        word = str(node.value)
+    else:
+        word = type(node).__name__
+    if word:
+        yield word
+    for child in ast.iter_child_nodes(node):
+        yield from _words(child)
 
 
 def is_trivial(source: str) -> bool:

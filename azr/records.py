@@ -81,6 +81,21 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Difficulty:
+    """How hard a task is, whoever solves it (see difficulty.py); the last four are None where it could not be run."""
+
+    nodes: int  # of the minimised syntax tree
+    kinds: int  # different node types
+    nesting: int  # blocks within blocks
+    cyclomatic: int
+    structural: float  # nodes + 2 kinds + 4 nesting + 4 (cyclomatic - 1)
+    steps: int | None  # statements and comprehension rounds executed on the task's input
+    dependence: float | None  # share of the input that the output depends on
+    variety: float | None  # different outputs among the probed runs, as a share of the runs
+    dynamic: float | None  # steps x dependence
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """What the proposer wrote, and what became of it: a task, or the reason of its rejection."""
 
@@ -94,6 +109,8 @@ class Proposal:
     task: Task | None = None
     repeated: bool = False  # valid, but the buffer or this step has it already
     reason: str = ""  # why it is no task; empty for a task
+    vacuous: str = ""  # a task, but a hollow one: why
+    difficulty: Difficulty | None = None  # of a task whose program could be measured
 
 
 @dataclass(frozen=True, slots=True)

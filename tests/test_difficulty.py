@@ -1,0 +1,137 @@
+"""Minimising, probing and measuring, on the real executor."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from azr.config import ExecutorConfig
+from azr.difficulty import difficulty
+from azr.executor import Executor
+from azr.instrument import instrument
+from azr.minimise import minimise
+from azr.probing import MOST_INPUTS, Probe, changes, probe
+
+LOOP = (
+    "def f(nums):\n    total = 0\n    for n in nums:\n        if n % 2 == 0:\n            total += n\n    return total"
+)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Executor]:
+    with Executor(ExecutorConfig(lanes=1)) as found:
+        yield found
+
+
+def minimal(source: str) -> str:
+    tree = minimise(source)
+    assert tree is not None
+    return ast.unparse(tree)
+
+
+def probed(executor: Executor, program: str, text: str) -> Probe:
+    [found] = probe([(program, text)], executor)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def f(x):\n    return x\n    x = 3", "def f(x):\n    return x"),
+        ("def f(x):\n    y = x + 0\n    return y", "def f(x):\n    return x"),
+        ("def f(x):\n    y = [1]\n    y.append(x)\n    return x * 2", "def f(x):\n    return x * 2"),
+        ("def f(x):\n    if True:\n        return x\n    return 2", "def f(x):\n    return x"),
+        ("def f(x):\n    return 3 if x else 3", "def f(x):\n    return 3"),
+        ("def f(x):\n    'doc'\n    x = x\n    pass\n    return -x", "def f(x):\n    return -x"),
+        ("def f(x):\n    x.append(1)\n    return x", "def f(x):\n    x.append(1)\n    return x"),
+        ("def f(x):\n    y = x.pop()\n    return x", "def f(x):\n    y = x.pop()\n    return x"),
+        ("def f(x):\n    for i in x:\n        continue\n    return 1", "def f(x):\n    return 1"),
+        (LOOP, LOOP),
+    ],
+)
+def test_idle_code_goes_and_the_rest_stays(source: str, expected: str) -> None:
+    assert minimal(source) == expected
+
+
+def test_an_instrumented_program_counts_by_hand(executor: Executor) -> None:
+    # total = 0; for; 3 x (if); 1 x (+=) and 2 x the missing else; return
+    found = probed(executor, LOOP, "[1, 2, 3]")
+    assert found.steps == 1 + 1 + 3 + 3 + 1
+    assert found.dependence == 1.0
+
+
+def test_recursion_keeps_working_under_instruments(executor: Executor) -> None:
+    fibonacci = "def f(n):\n    if n < 2:\n        return n\n    return f(n - 1) + f(n - 2)"
+    assert probed(executor, fibonacci, "6").values[0] == probed(executor, "def f(n):\n    return n + 2", "6").values[0]
+
+
+def test_dependence_is_the_share_of_parts_that_matter(executor: Executor) -> None:
+    assert probed(executor, "def f(a, b):\n    return a * 3", "1, 2").dependence == 0.5
+    assert probed(executor, "def f(xs):\n    return xs[0] + 1", "[1, 2, 3, 4]").dependence == 0.5
+    assert probed(executor, "def f(xs):\n    return 9", "[1, 2, 3, 4]").dependence == 0.0
+
+
+def test_padding_and_branches_never_taken_do_not_count(executor: Executor) -> None:
+    plain = "def f(x):\n    return x * 3"
+    padded = (
+        "def f(x):\n    y = []\n    for i in range(20):\n        y.append(i)\n"
+        "    if x > 10 ** 20:\n        return [x, x, x, x]\n    return x * 3"
+    )
+    one, other = (difficulty(p, probed(executor, p, "5")) for p in (plain, padded))
+    assert one is not None and other is not None
+    assert other.structural == one.structural
+    assert other.steps == 3  # the test, its missing branch, and the return
+
+
+def test_structural_measures_by_hand() -> None:
+    found = difficulty(LOOP, None)
+    assert found is not None
+    assert (found.nesting, found.cyclomatic) == (2, 3)
+    assert found.structural == found.nodes + 2 * found.kinds + 4 * 2 + 4 * 2
+    assert found.steps is found.dynamic is None
+
+
+def test_more_of_everything_is_harder() -> None:
+    steps = [
+        "def f(x):\n    return x + 1",
+        "def f(x):\n    return x + 1 if x > 2 else x * x",
+        LOOP,
+        LOOP.replace("return total", "return [total * k for k in range(total) if k % 3]"),
+    ]
+    found = [difficulty(source, None) for source in steps]
+    values = [d.structural for d in found if d]
+    assert values == sorted(set(values)) and len(values) == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(1, "abc", [1, 2]), ({"a": [1, 2]}, True), (None,), ((), "", {}, set()), ([[1, 2], [3]],), (1.5, b"x")],
+)
+def test_changed_inputs_keep_their_types_and_differ(arguments: tuple) -> None:
+    found = changes(arguments)
+    assert len(found) <= MOST_INPUTS
+    for change in found:
+        assert [type(value) for value in change.arguments] == [type(value) for value in arguments]
+        others = [i for i in range(len(arguments)) if i != change.argument]
+        assert all(change.arguments[i] == arguments[i] for i in others)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["f = lambda x: x", "def g(x): return x", "def f(x:", "def f(x):\n" + "    x += 1\n" * 500 + "    return x"],
+)
+def test_what_cannot_be_measured_is_none(executor: Executor, program: str) -> None:
+    assert probe([(program, "1")], executor) == [None]
+
+
+def test_hostile_names_and_forms_still_run(executor: Executor) -> None:
+    program = (
+        "from __future__ import annotations\n'text'\nK = 2\ndef g(f):\n    return f + K\n"
+        "def f(x, *more):\n    '''doc'''\n    def inner():\n        nonlocal x\n        x += 1\n        return x\n"
+        "    return g(inner()) + sum(v for v in more if v or x) + (lambda v: v)(1)"
+    )
+    assert instrument(program) is not None
+    assert len(set(probed(executor, program, "1, 2, 3").values)) > 3

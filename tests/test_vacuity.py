@@ -1,0 +1,147 @@
+"""Hollow programs and their honest look-alikes, written by hand; near copies and programs that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from azr.config import ExecutorConfig
+from azr.executor import Executor, ValidationRequest
+from azr.probing import Probe, probe
+from azr.records import Pair, Task
+from azr.vacuity import COPY, Recent, grams, similarity, why_vacuous
+
+# (hollow, honest, argument list): the two look alike, and run on the same input.
+PAIRS = [
+    ("def f(a):\n    return a", "def f(a):\n    return a * 2", "[1, 2]"),
+    ("def f(x):\n    return x if x != 11 else 0", "def f(x):\n    return x if x > 3 else -x", "0"),
+    ("def f(x):\n    return 5 if 3 in (1, 2, 4) else 5", "def f(x):\n    return 5 if x in (1, 2, 4) else x", "4"),
+    ("def f(n):\n    return 'five'\n    return n", "def f(n):\n    return 'five' * n\n    return n", "2"),
+    ("def f(n):\n    if n == 0:\n        return 'no'\n    return 'no'",
+     "def f(n):\n    if n % 2 == 0:\n        return 'no'\n    return 'yes'", "4"),
+    ("def f(s):\n    return s + ''", "def f(s):\n    return s + '!'", "'abc'"),
+    ("def f(n):\n    y = n * 3\n    return n", "def f(n):\n    y = n * 3\n    return y - 1", "7"),
+    ("def f(xs):\n    for x in xs:\n        pass\n    return xs",
+     "def f(xs):\n    t = 0\n    for x in xs:\n        t += x\n    return t", "[4, 5, 6]"),
+    ("def f(xs):\n    return [x for x in xs]", "def f(xs):\n    return [x + 1 for x in xs]", "[4, 5]"),
+    ("def f(d, k):\n    return d", "def f(d, k):\n    return d.get(k)", "{'a': 1, 'b': 2}, 'a'"),
+    ("def f(a, b):\n    return b", "def f(a, b):\n    return a - b", "4, 9"),
+    ("def f(x):\n    return x * 0", "def f(x):\n    return x * 10", "3"),
+    ("def f(x):\n    return x ** 0", "def f(x):\n    return x ** 2", "3"),
+    ("def f(x):\n    return x - x", "def f(x):\n    return x + x", "3"),
+    ("def f(s):\n    return len(s) * 0 + 7", "def f(s):\n    return len(s) * 2 + 7", "'hello'"),
+    ("def f(s):\n    return s[:]", "def f(s):\n    return s[1:]", "'hello'"),
+    ("def f(s):\n    return s[::-1][::-1]", "def f(s):\n    return s[::-1]", "'hello'"),
+    ("def f(xs):\n    return list(reversed(list(reversed(xs))))", "def f(xs):\n    return list(reversed(xs))",
+     "[1, 2, 3]"),
+    ("def f(n):\n    while n > 10 ** 9:\n        n -= 1\n    return n",
+     "def f(n):\n    while n > 3:\n        n -= 2\n    return n", "8"),
+    ("def f(n):\n    try:\n        return 'ok'\n    except ValueError:\n        return n",
+     "def f(n):\n    try:\n        return 10 // n\n    except ZeroDivisionError:\n        return n", "5"),
+    ("def f(x, y):\n    if x > y:\n        return 'done'\n    else:\n        return 'done'",
+     "def f(x, y):\n    if x > y:\n        return x % 7\n    else:\n        return y - x", "3, 9"),
+    ("def f(name):\n    'Greets.'\n    return 'hello'", "def f(name):\n    'Greets.'\n    return 'hi ' + name", "'A'"),
+    ("def f(text):\n    words = text.split()\n    count = len(words)\n    return 'text'",
+     "def f(text):\n    words = text.split()\n    count = len(words)\n    return count", "'a bc d'"),
+    ("def f(x):\n    g = lambda v: v\n    return g(x)", "def f(x):\n    g = lambda v: v * v\n    return g(x)", "6"),
+    ("def f(x):\n    def g(v):\n        return v\n    return g(g(x))",
+     "def f(x):\n    def g(v):\n        return v + 3\n    return g(g(x))", "6"),
+    ("def f(a):\n    b = []\n    for i in range(a):\n        b.append(i * 2)\n    return a",
+     "def f(a):\n    b = []\n    for i in range(a):\n        b.append(i * 2)\n    return b", "4"),
+    ("def f(n):\n    if n > 10 ** 12:\n        return n * 2\n    return 1",
+     "def f(n):\n    if n > 4:\n        return n * 2\n    return 1 - n", "4"),
+    ("def f(d):\n    return {k: v for k, v in d.items()}", "def f(d):\n    return {v: k for k, v in d.items()}",
+     "{'a': 1, 'b': 2}"),
+    ("def f(s):\n    return s.replace('zzz', '')", "def f(s):\n    return s.replace('a', '')", "'banana'"),
+    ("def f(x):\n    return int(x)", "def f(x):\n    return float(x) / 2", "12"),
+    ("def f(n):\n    return n and n or n", "def f(n):\n    return n and n + 1 or -1", "3"),
+    ("def f(xs, k):\n    t = 0\n    for x in xs:\n        t += 0\n    return t",
+     "def f(xs, k):\n    t = 0\n    for x in xs:\n        t += x * k\n    return t", "[1, 2, 3], 2"),
+    ("def f(n):\n    a = n + 1\n    b = a * a\n    c = b - a\n    e = c // 2\n    g = [b, c, e]\n    return n * 2",
+     "def f(n):\n    a = n + 1\n    b = a * a\n    c = b - a\n    e = c // 2\n    g = [b, c, e]\n    return g", "3"),
+]  # fmt: skip
+
+BASES = [
+    "def f(nums):\n    total = 0\n    for n in nums:\n        if n % 2 == 0:\n            total += n\n    return total",
+    "def f(s, k):\n    return [w[::-1] for w in s.split() if len(w) > k]",
+    "def f(x, y):\n    while y:\n        x, y = y, x % y\n    return x",
+    "def f(d, key):\n    if key not in d:\n        return sorted(d)\n    return d[key] * 2",
+    "def f(s):\n    out = ''\n    for c in s:\n        out = c.upper() + out\n    return out",
+    "def f(a, b):\n    return max(a, b) - min(a, b)",
+    "def f(n):\n    if n < 2:\n        return n\n    return f(n - 1) + f(n - 2)",
+    "def f(xs):\n    return sorted(set(xs), reverse=True)[:3]",
+    "def f(s):\n    return {c: s.count(c) for c in s}",
+    "def f(m):\n    return [list(row) for row in zip(*m)]",
+]
+
+
+def renamed(source: str) -> str:
+    return source.replace("total", "acc").replace("nums", "values").replace("out", "res").replace("key", "name")
+
+
+def other_numbers(source: str) -> str:
+    return source.replace("2", "7").replace("0", "5").replace("3", "4").replace("''", "'-'")
+
+
+def reformatted(source: str) -> str:
+    head, _, body = source.partition("\n")
+    return f'{head.replace("):", ") :")}  # a comment\n    """Says something."""\n{body}\n'
+
+
+COPIES = [(base, change(base)) for base in BASES for change in (renamed, other_numbers, reformatted)]
+DIFFERENT = [(a, b) for i, a in enumerate(BASES) for b in BASES[i + 1 :]]
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[tuple[str, str], tuple[Task, Probe | None]]]:
+    """Task and probe of every program of PAIRS, by program and input."""
+    programs = [(source, text) for hollow, honest, text in PAIRS for source in (hollow, honest)]
+    with Executor(ExecutorConfig(lanes=1)) as executor:
+        validations = executor.validate([ValidationRequest(source, (text,)) for source, text in programs])
+        assert [v.reason for v in validations] == [""] * len(programs)
+        probes = probe(programs, executor)
+    tasks = [Task("deduction", p[0], v.pairs) for p, v in zip(programs, validations, strict=True)]
+    yield {p: pair for p, pair in zip(programs, zip(tasks, probes, strict=True), strict=True)}
+
+
+@pytest.mark.parametrize(("hollow", "honest", "text"), PAIRS)
+def test_the_hollow_one_is_told_from_its_look_alike(found: dict, hollow: str, honest: str, text: str) -> None:
+    assert why_vacuous(*found[hollow, text]) != ""
+    assert why_vacuous(*found[honest, text]) == ""
+
+
+def test_reasons_say_what_is_hollow(found: dict) -> None:
+    reasons = {why_vacuous(*found[hollow, text]).partition(":")[0] for hollow, _, text in PAIRS}
+    assert reasons == {"constant", "identity", "dead code"}
+
+
+def induction(*pairs: tuple[str, str, bytes]) -> Task:
+    return Task("induction", "def f(x): ...", tuple(Pair(*pair) for pair in pairs), "hint")
+
+
+def test_induction_is_judged_by_its_pairs() -> None:
+    from azr.executor import encode
+
+    same = induction(("1", "0", encode(0)), ("2", "0", encode(0)), ("3", "0", encode(0)))
+    echo = induction(("1", "1", encode(1)), ("2", "2", encode(2)))
+    real = induction(("1", "2", encode(2)), ("2", "4", encode(4)))
+    assert [why_vacuous(task, None).partition(":")[0] for task in (same, echo, real)] == ["constant", "identity", ""]
+
+
+@pytest.mark.parametrize(("one", "other"), COPIES)
+def test_near_copies_are_found(one: str, other: str) -> None:
+    assert similarity(grams(one), grams(other)) >= COPY
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different_programs_are_no_copies(one: str, other: str) -> None:
+    assert similarity(grams(one), grams(other)) < COPY
+
+
+def test_recent_forgets_the_oldest() -> None:
+    recent = Recent(BASES[:1])
+    assert recent.is_copy(BASES[0]) and not recent.is_copy(BASES[1])
+    for i in range(recent.grams.maxlen or 0):
+        recent.add(f"def f(x): return x.method{i}()")
+    assert not recent.is_copy(BASES[0])
