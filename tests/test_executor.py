@@ -221,8 +221,8 @@ def _zygotes(executor: Executor) -> list[int]:
 
 def test_a_lane_that_dies_is_replaced_and_the_run_goes_on(executor: Executor) -> None:
     programs = [f"def f(a):\n    n = 0\n    while n < 200_000: n += 1\n    return a + {i}" for i in range(40)]
-    victims = _zygotes(executor)
-    killer = threading.Timer(0.15, lambda: [subprocess.run(["kill", "-9", str(pid)], check=False) for pid in victims])
+    victims = [zygote.process.pid for zygote in executor._lanes.lanes[0].zygotes.values()]
+    killer = threading.Timer(0.15, lambda: [os.kill(pid, signal.SIGKILL) for pid in victims])
     killer.start()
     found = executor.validate([ValidationRequest(program, ("1",)) for program in programs])
     killer.join()

@@ -19,6 +19,7 @@ from azr.executor.judge import BrokenProtocol, FrameReader, Outcome, Report, Run
 from azr.executor.requests import Status
 from azr.executor.zygotes import Zygote, ZygoteDied, send_some
 
+LANE_DIED = "its lane died twice"  # a reason that says nothing of the program
 RECYCLE_AFTER = 20_000  # jobs of one zygote
 _READ = 1 << 18
 
@@ -264,7 +265,7 @@ class Lanes:
 
     def _retry(self, task: _Task, waiting: deque[_Task], results: dict[int, Any]) -> None:
         if task.job.retried:
-            crashed = Outcome(Status.CRASHED, "its lane died twice")
+            crashed = Outcome(Status.CRASHED, LANE_DIED)
             report = Report(1, protocol.CAUSE_NONE, 0.0, 0)
             return self._advance(task, RunResult((crashed,), report), waiting, results)
         task.job = replace(task.job, retried=True)

@@ -6,7 +6,7 @@ import re
 
 from azr.executor import protocol
 from azr.executor.judge import Outcome, RunResult, as_gold
-from azr.executor.lanes import Job, Work
+from azr.executor.lanes import LANE_DIED, Job, Work
 from azr.executor.literals import NotALiteral, parse_arguments
 from azr.executor.requests import Status, Validation, ValidationRequest
 from azr.executor.values import NotAValue, TooLarge, encode
@@ -14,7 +14,8 @@ from azr.records import Pair
 
 WORLDS = ("A", "B")
 MARGIN = 0.25  # share of the CPU limit that a valid program may use: at grading it must not be near the limit
-_ORDER_SHOWING = re.compile(r"\bset\b|frozenset|\bhash\b|\{[^{}:]*\}")
+# What a set or a hash may come from, and what may hide their names.
+_CHANCE = re.compile(r"[Ss]et|hash|\bid\b|object|repr|keys|items|eval|exec|getattr|globals|vars|__|\{(?!\s*\})")
 
 
 def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:
@@ -39,9 +40,11 @@ def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:
     for position, (outcome, _) in enumerate(golds):
         if outcome.status is not Status.OK:
             return _invalid(outcome, position, first)
-    # Reversed, so that what a call leaves behind shows; a single input is called twice for the same reason.
-    order = list(range(len(inputs)))[::-1] if len(inputs) > 1 else [0, 0]
-    for world in _other_worlds(request.program):
+    forwards = list(range(len(inputs)))
+    # The first input again, so that what was chance shows in the first call; then reversed, so that what a call leaves
+    # behind shows.
+    backwards = [0, *forwards[::-1]]
+    for world, order in [("B", backwards), *([("C", forwards)] if _CHANCE.search(request.program) else [])]:
         other = yield Job(program.data, tuple(inputs[i] for i in order), limit, world, stop_at_failure=True)
         difference = _difference(first, other, order)
         if difference is not None:
@@ -73,11 +76,6 @@ def pack_program(text: str) -> Outcome:
     return Outcome(Status.OK, data=data)
 
 
-def _other_worlds(program: str) -> tuple[str, ...]:
-    """World B; for a program that may show the order of a set one more hash seed, since small sets agree by luck."""
-    return ("B", "C") if _ORDER_SHOWING.search(program) else ("B",)
-
-
 def _failure(run: RunResult, inputs: int) -> Outcome | None:
     for outcome in run.outcomes:
         if outcome.status is not Status.OK:
@@ -94,7 +92,7 @@ def _position(failure: Outcome, run: RunResult) -> int | None:
 
 def _difference(first: RunResult, other: RunResult, order: list[int]) -> tuple[Outcome, int | None] | None:
     for position, outcome in zip(order, other.outcomes, strict=False):
-        if outcome.status is Status.TIMEOUT:
+        if outcome.status is Status.TIMEOUT or outcome.reason == LANE_DIED:
             return outcome, position
         if outcome.status is not Status.OK:
             return Outcome(Status.NONDETERMINISTIC, f"{outcome.status} in another world"), position

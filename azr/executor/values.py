@@ -21,6 +21,7 @@ MAX_DEPTH = 64
 MAX_INT_BITS = 14_000
 RELATIVE_TOLERANCE = 1e-9  # of floats at grading; validation compares bytes
 
+_identity = id  # the zygote gives programs an `id` that shows no addresses; this one is quicker
 Value = Any  # one of the types named above
 
 _LENGTH = struct.Struct(">I")
@@ -90,14 +91,14 @@ class _Encoder:
         return b"i" + _LENGTH.pack(length) + value.to_bytes(length, "big", signed=True)
 
     def container(self, value: Any, kind: type, depth: int) -> bytes:
-        if id(value) in self.open_containers:
+        if _identity(value) in self.open_containers:
             raise NotAValue("cycle")
         if depth >= MAX_DEPTH:
             raise TooLarge("depth")
         if len(value) > MAX_NODES:
             raise TooLarge("nodes")
         self.claim(5)
-        self.open_containers.add(id(value))
+        self.open_containers.add(_identity(value))
         if kind is dict:
             parts = []
             for key, item in value.items():
@@ -107,7 +108,7 @@ class _Encoder:
             parts = [self.encode(item, depth + 1) for item in value]
         else:
             parts = sorted([self.key(item, depth + 1) for item in value])
-        self.open_containers.discard(id(value))
+        self.open_containers.discard(_identity(value))
         return _CONTAINER_TAGS[kind] + _LENGTH.pack(len(value)) + b"".join(parts)
 
     def key(self, value: object, depth: int) -> bytes:

@@ -1,15 +1,16 @@
-"""What a program can see of its surroundings, fixed per world: clock, random numbers, address layout, modules.
+"""What a program can see of its surroundings, fixed per world: clock, random numbers, addresses, modules.
 
-World A is where results are made; the other worlds differ in all of this (and in the hash seed, which the interpreter
-takes from its environment), so that a program whose result depends on it is found out. Loaded by the zygote, before it
-loads anything that might keep a real clock.
+World A is where results are made. In the others everything that a program might pick up by chance is the opposite of
+what it is in A, so that a program whose result depends on it is found out and none agrees by luck: the bits of unseeded
+random numbers and of addresses are turned over, and the clock shows another part of the day, week, month, year and
+leap cycle. World B has another hash seed (the interpreter takes it from its environment) and another address layout;
+world C has A's hash seed and iterates sets backwards, for programs that may show a set's order or a hash.
+Loaded by the zygote, before it loads anything that might keep a real clock.
 """
 
 from __future__ import annotations
 
 import builtins
-import ctypes
-import gc
 import importlib
 import itertools
 import os
@@ -18,9 +19,12 @@ import time
 from types import ModuleType
 from typing import Any
 
-CLOCKS = {"A": 1_736_510_400.25, "B": 1_771_396_871.75, "C": 1_801_822_212.5}  # seconds; 403 and 352 days apart
-HASH_SEEDS = {"A": 0, "B": 1_000_003, "C": 2_000_029}
-RANDOM_SEEDS = {"A": 0, "B": 0x9E3779B9, "C": 0x7F4A7C15}
+# Seconds: Friday 2025-01-10 12:00:00 UTC, Saturday 2028-10-21 03:41:41, Tuesday 2031-06-03 17:07:20.
+CLOCKS = {"A": 1_736_510_400.25, "B": 1_855_712_501.813377, "C": 1_938_272_840.5}
+# From Python 3.13 on lists take a set's elements without iterating it, so that C needs a seed of its own there.
+HASH_SEEDS = {"A": 0, "B": 1_000_003, "C": 0 if sys.version_info < (3, 13) else 2_000_029}
+LAYOUT_SEEDS = {"B": 0x9E3779B9, "C": 0x7F4A7C15}
+_ALL_ONES = 0x12DD9BB3  # this word of a Mersenne twister's state becomes 32 ones in its output
 
 ALLOWED_MODULES = [
     "abc", "array", "ast", "base64", "binascii", "bisect", "builtins", "calendar", "cmath", "codecs", "collections",
@@ -82,8 +86,10 @@ def freeze_clock(world: str) -> None:
 
 
 def freeze_dates() -> None:
-    """Make `datetime` ask the frozen clock. Its classes are immutable from Python, so their dictionaries are edited."""
+    """Make `datetime` ask the frozen clock."""
     import datetime
+
+    from azr.executor.addresses import replace_method
 
     def now(cls: Any, tz: Any = None) -> Any:
         return cls.fromtimestamp(time.time(), tz)
@@ -95,29 +101,49 @@ def freeze_dates() -> None:
         return cls.fromtimestamp(time.time())
 
     for kind, methods in ((datetime.datetime, (now, utcnow, today)), (datetime.date, (today,))):
-        [attributes] = [found for found in gc.get_referents(kind.__dict__) if type(found) is dict]
         for method in methods:
-            attributes[method.__name__] = classmethod(method)
-        ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+            replace_method(kind, method.__name__, classmethod(method))  # type: ignore[arg-type]
 
 
 def seed_randomness(world: str) -> None:
-    """Give `random`, `os.urandom`, `secrets` and `uuid` one stream per world."""
+    """Give `random`, `os.urandom`, `secrets` and `uuid` the same stream in every world, turned over but in world A."""
     import random
     import uuid
 
-    stream = random.Random(RANDOM_SEEDS[world])
-    seed = random.Random.seed
+    seed, setstate, below = random.Random.seed, random.Random.setstate, random.Random._randbelow  # type: ignore[attr-defined]
+    seeds = random.Random(0)
 
-    def seed_from_stream(self: random.Random, a: Any = None, version: int = 2) -> None:
-        seed(self, stream.getrandbits(64) if a is None else a, version)
+    def seed_anew(self: random.Random) -> None:
+        seed(self, seeds.getrandbits(64))
+        self.getrandbits(32)  # makes the next words of the state; index 0 is the first of them
+        version, (*words, _), gauss = self.getstate()
+        if world != "A":
+            words = [word ^ _ALL_ONES for word in words]
+        setstate(self, (version, (*words, 0), gauss))
 
+    def seed_or_anew(self: Any, a: Any = None, version: int = 2) -> None:
+        self.is_unseeded = a is None
+        seed_anew(self) if a is None else seed(self, a, version)
+
+    def randbelow(self: Any, n: int) -> int:
+        """Where nobody asked for a certain sequence, one that differs in the other worlds for any n above 1."""
+        if not self.is_unseeded:
+            return int(below(self, n))
+        bits = n.bit_length() + 64
+        number = int(self.getrandbits(bits) * n >> bits)
+        return number if world == "A" else (n - 1 - number + n // 2) % n
+
+    stream = random.Random(0)
+    seed_anew(stream)
     os.urandom = stream.randbytes
     random._urandom = stream.randbytes  # type: ignore[attr-defined]
     random.SystemRandom.random = lambda self: stream.random()  # type: ignore[method-assign]
     random.SystemRandom.getrandbits = lambda self, k: stream.getrandbits(k)  # type: ignore[method-assign]
-    random.Random.seed = seed_from_stream  # type: ignore[method-assign]
-    random.seed(RANDOM_SEEDS[world])
+    random.Random.is_unseeded = random.SystemRandom.is_unseeded = True  # type: ignore[attr-defined]
+    random.Random._randbelow = randbelow  # type: ignore[attr-defined]
+    random.Random.seed = seed_or_anew  # type: ignore[method-assign]
+    random.seed = vars(random)["_inst"].seed
+    random.seed()
     uuid._generate_time_safe = uuid._UuidCreate = None  # type: ignore[attr-defined]
     uuid._node = stream.getrandbits(48)  # type: ignore[attr-defined]
 
@@ -131,7 +157,7 @@ def scatter_addresses(world: str) -> list[object]:
         return []
     import random
 
-    shuffler = random.Random(RANDOM_SEEDS[world])
+    shuffler = random.Random(LAYOUT_SEEDS[world])
     kept: list[object] = []
     for size in range(0, 480, 16):
         blocks: list[object] = [bytes(size + shuffler.randrange(1, 16)) for _ in range(96)]

@@ -44,9 +44,14 @@ def main(world: str, memory_mb: int) -> None:
     worlds.freeze_dates()
     worlds.seed_randomness(world)
     holes = worlds.scatter_addresses(world)
+    from azr.executor import addresses
+
     sandbox.confine_zygote()
     runner = program.Runner(sandbox)
     worlds.close_imports()
+    addresses.hide_addresses(world)
+    if world == "C":
+        addresses.reverse_chance()
     runner.prepare()
     gc.collect()
     gc.freeze()
