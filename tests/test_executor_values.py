@@ -54,7 +54,7 @@ def identical(a: Any, b: Any) -> bool:
     if isinstance(a, float):
         return (a != a and b != b) or struct.pack("d", a) == struct.pack("d", b)
     if isinstance(a, complex):
-        return identical(a.real, b.real) and identical(a.imag, b.imag)
+        return identical(a.real + 0.0, b.real + 0.0) and identical(a.imag + 0.0, b.imag + 0.0)  # zeros lose their sign
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(identical, a, b))
     if isinstance(a, dict):

@@ -74,7 +74,8 @@ class _Encoder:
             return b"b" + _LENGTH.pack(len(value)) + value  # type: ignore[arg-type,operator]
         if kind is complex:
             self.claim(17)
-            return b"c" + _encode_float(value.real) + _encode_float(value.imag)  # type: ignore[attr-defined]
+            # + 0.0: zeros lose their sign, which neither repr nor a literal of a complex number keeps.
+            return b"c" + _encode_float(value.real + 0.0) + _encode_float(value.imag + 0.0)  # type: ignore[attr-defined]
         raise NotAValue("object")
 
     def text(self, value: str) -> bytes:
