@@ -126,6 +126,12 @@ INSIDES = [
     _body("marshal", "exception", "import marshal\nreturn 'BREACH'"),
     _body("corrupt bytecode", "forbidden", "g = lambda: 0\ng.__code__ = g.__code__.replace(co_code=b'\\xff\\xff' * 99)\ng()\nreturn 'BREACH'"),
     _body("a code object by hand", "forbidden exception", "type((lambda: 0).__code__)(0, 0, 0, 0, 0, 0, b'x', (), (), (), '', '', '', 0, b'', b'')\nreturn 'BREACH'"),
+    _body("ctypes through a function's globals", "forbidden exception crashed", "c = time.sleep.__globals__.get('ctypes') or [k for k in object.__subclasses__() if k.__name__ == 'LinuxSandbox'][0].limit_child.__globals__['ctypes']\nreturn c.CDLL(None).getppid() and 'BREACH'", "time"),
+    _body("the C library through the sandbox's own module", "forbidden exception crashed", "g = [k for k in object.__subclasses__() if k.__name__ == 'LinuxSandbox'][0].limit_child.__globals__\nreturn g['_libc'].kill(g['os'].getppid(), 9) == 0 and 'BREACH'"),
+    _body("a raw system call through the sandbox's own module", "ok exception forbidden crashed", "g = [k for k in object.__subclasses__() if k.__name__ == 'LinuxSandbox'][0].limit_child.__globals__\nreturn any(g['_syscall'](n, b'/etc/passwd', 0, 0) >= 0 for n in (2, 41, 319, 323, 425)) and 'BREACH'"),
+    _body("memory overwritten by memmove", "crashed exception forbidden out_of_memory", "g = [k for k in object.__subclasses__() if k.__name__ == 'LinuxSandbox'][0].limit_child.__globals__\ng['ctypes'].memmove(8, b'x' * 4096, 4096)\nreturn 'BREACH'"),
+    _body("the job's token, and a forged frame with it", "ok crashed nondeterministic", "k = [k for k in object.__subclasses__() if k.__name__ == 'Runner'][0]\nm = k.run.__globals__\nm['_send_failure'] = m['encode'] = lambda *x: b'i\\0\\0\\0\\1\\5' * 2\nreturn 5"),
+    _body("the audit hook disarmed", "exception forbidden", "k = [k for k in object.__subclasses__() if k.__name__ == 'Runner'][0]\nm = k.run.__globals__\nm['_FORBIDDEN_FAMILIES'] = ()\nm['_FORBIDDEN_EVENTS'] = frozenset()\nopen('{file}', 'w').write('x')\nreturn 'BREACH'"),
     _body("breakpoint", "ok exception", "breakpoint()\nreturn 1"),
     _body("reads standard input", "exception", "return input()"),
     _body("the harness's modules", "exception", "import azr\nreturn 'BREACH'"),
@@ -192,6 +198,7 @@ STATE = [
     _body("recursion limit lowered", "ok exception", "sys.setrecursionlimit(60)\nreturn 1", "sys"),
     _case("a call counter", "nondeterministic", "n = 0\ndef f(a):\n    global n\n    n += 1\n    return n"),
     _case("a mutable default", "nondeterministic", "def f(a, seen=[]):\n    seen.append(a)\n    return len(seen)"),
+    _case("the shared functions of the zygote patched", "ok nondeterministic crashed exception", "import random, time\ntime.time = lambda: 7\nrandom.Random.seed = None\nid.__code__ = (lambda value, /: 7).__code__\ndef f(a): return id(a)"),
     _case("a counter in a module", "nondeterministic", "import math\ndef f(a):\n    math.n = getattr(math, 'n', 0) + 1\n    return math.n"),
 ]  # fmt: skip
 
