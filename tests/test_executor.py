@@ -34,6 +34,8 @@ from azr.executor import (
     lanes,
 )
 from azr.executor.commands import grade_stream, open_lines, validate_stream
+from azr.executor.lanes import Work
+from azr.executor.validation import validation_work
 from azr.records import Pair, Verdict
 
 LIMIT = 0.6  # CPU seconds
@@ -217,6 +219,21 @@ def _loops(seconds: float) -> int:
 
 def _zygotes(executor: Executor) -> list[int]:
     return [zygote.process.pid for lane in executor._lanes.lanes for zygote in lane.zygotes.values()]
+
+
+def test_a_hung_program_delays_its_own_lane_only(executor: Executor) -> None:
+    finished: list[int] = []
+
+    def work(position: int) -> Work:
+        program = SLOW if position == 0 else f"def f(a): return a + {position}"
+        found = yield from validation_work(ValidationRequest(program, ("1",)), LIMIT)
+        finished.append(position)
+        return found
+
+    found = executor.run(work(position) for position in range(10))
+    assert found[0].status is Status.TIMEOUT
+    assert all(result.status is Status.OK for result in found[1:])
+    assert finished[-1] == 0  # all the others were through before it was given up
 
 
 def test_a_lane_that_dies_is_replaced_and_the_run_goes_on(executor: Executor) -> None:
