@@ -259,16 +259,18 @@ def dashboard(
 
 @app.command()
 def validate(file: FileArgument = "-", config: ConfigOption = None, overrides: SetOption = None) -> int:
-    """Run proposed programs on their inputs: JSON lines in, JSON lines out."""
-    _settings(config, overrides)
-    _not_yet("validate")
+    """Run proposed programs on their inputs: JSON lines in, JSON lines out. Exit status 1 if a line was malformed."""
+    from azr.executor.commands import run_lines, validate_stream
+
+    return run_lines(validate_stream, file, _settings(config, overrides).executor)
 
 
 @app.command()
 def grade(file: FileArgument = "-", config: ConfigOption = None, overrides: SetOption = None) -> int:
-    """Grade answers to tasks: JSON lines in, JSON lines out."""
-    _settings(config, overrides)
-    _not_yet("grade")
+    """Grade answers to tasks: JSON lines in, JSON lines out. Exit status 1 if a line was malformed."""
+    from azr.executor.commands import grade_stream, run_lines
+
+    return run_lines(grade_stream, file, _settings(config, overrides).executor)
 
 
 @app.command()

@@ -131,8 +131,8 @@ def test_resume_is_looked_for_here_and_then_in_the_workspace(
         (["eval", "--k", "10"], "add --samples 10"),
         (["eval", "--samples", "5"], "add --temperature"),
         (["eval", "compare", "a", "b"], "no database"),
-        (["validate", "-"], "validate is not part of this version yet"),
-        (["grade", "answers.jsonl"], "grade is not part of this version yet"),
+        (["validate", "none.jsonl"], "cannot read none.jsonl"),
+        (["grade", "none.jsonl"], "cannot read none.jsonl"),
         (["export"], "the export is not part of this version yet"),
     ],
 )

@@ -410,6 +410,23 @@ def test_an_answer_does_not_wait_for_the_next_line(executor: Executor) -> None:
     assert [json.loads(line)["output"] for line in out.getvalue().splitlines()] == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize(
+    ("command", "line", "answer"),
+    [
+        ("validate", {"program": "def f(a): return a", "input": "1,"}, {"status": "ok", "output": "1"}),
+        ("grade", {"type": "deduction", "output": "4", "answer": "3+1"}, {"correct": False, "status": "not_a_value"}),
+    ],
+)
+def test_the_command_itself(command: str, line: dict[str, Any], answer: dict[str, Any]) -> None:
+    text = json.dumps(line) + "\nnonsense\n"
+    arguments = [sys.executable, "-m", "azr", command, "-", "--set", "executor.lanes=1"]
+    done = subprocess.run(arguments, input=text, capture_output=True, text=True, check=False)
+    first, second = map(json.loads, done.stdout.splitlines())
+    first.pop("cpu_ms", None)
+    assert (done.returncode, first, second["line"]) == (1, answer, 2)
+    assert done.stderr.startswith("executor: 1 lanes") and done.stderr.count("\n") == 1
+
+
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         open_lines(str(tmp_path / "none.jsonl"))

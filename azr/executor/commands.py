@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from azr.config import ExecutorConfig
 from azr.errors import UserError
 from azr.executor.executor import Executor
 from azr.executor.grading import grading_work
@@ -51,6 +52,13 @@ def open_lines(path: str) -> BinaryIO:
         raise UserError(
             f"cannot read {path}: {error.strerror}; give a file of JSON lines, or - for standard input"
         ) from None
+
+
+def run_lines(stream: Callable[[Iterable[bytes], TextIO, Executor], int], path: str, config: ExecutorConfig) -> int:
+    """A whole command: lines of the file (or `-`) to standard output; the active defences to standard error."""
+    with open_lines(path) as lines, Executor(config) as executor:
+        print(f"executor: {executor.describe()}", file=sys.stderr)
+        return stream(lines, sys.stdout, executor)
 
 
 def validate_stream(lines: Iterable[bytes], out: TextIO, executor: Executor) -> int:

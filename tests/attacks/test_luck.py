@@ -72,6 +72,8 @@ def differs(result: Validation) -> bool:
 @pytest.mark.parametrize("inputs", [("3",), ("3", "4"), ("1", "2", "3", "4")], ids=len)
 @pytest.mark.parametrize("kind", BITS)
 def test_no_bit_agrees_by_luck(executor: Executor, kind: str, inputs: tuple[str, ...]) -> None:
+    if sys.version_info >= (3, 13) and kind == "hash":
+        pytest.skip("from Python 3.13 on world C has another hash seed, and single bits of a hash may agree")
     bits = range(4, 30, 3) if kind in ("id", "repr") else range(0, 28, 3)
     asked = requests([text.format(bit=bit) for text in BITS[kind] for bit in bits], inputs)
     found = executor.validate(asked)
