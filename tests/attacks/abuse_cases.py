@@ -72,7 +72,7 @@ PROCESSES = [
     _body("kills its parent", "forbidden", "os.kill(os.getppid(), 9)\nreturn 'BREACH'", "os"),
     _body("kills everything", "forbidden", "os.kill(-1, 9)\nreturn 'BREACH'", "os"),
     _body("kills its group", "forbidden", "os.killpg(0, 9)\nreturn 'BREACH'", "os"),
-    _body("closes every descriptor", "ok exception forbidden", "os.closerange(0, 1000)\nreturn 1", "os"),
+    _body("closes every descriptor", "ok exception forbidden crashed", "os.closerange(0, 1000)\nreturn 1", "os"),
     _body("duplicates its descriptor", "exception forbidden", "return os.dup(3) and 'BREACH'", "os"),
     _body("writes to other descriptors", "exception", "[os.write(i, b'x') for i in range(64) if i != 3]\nreturn 'BREACH'", "os"),
     _body("changes its priority", "exception forbidden", "return os.nice(-5) and 'BREACH'", "os"),
