@@ -17,6 +17,7 @@ from azr import __version__, buffer, prompts
 from azr.checkpoint import Checkpoint, check_same, load_checkpoint
 from azr.config import Config, changed_keys
 from azr.errors import UserError
+from azr.evaluation.training import Stopped, due, evaluate_during_training
 from azr.executor import Executor, Status, ValidationRequest
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
@@ -55,13 +56,44 @@ class Interrupt:
 def train(selfplay: SelfPlay, interrupt: Interrupt) -> None:
     """Play the remaining steps. On return the last finished step is in the store and in a checkpoint."""
     config = selfplay.config.train
+    evaluate(selfplay, interrupt)  # the untrained model; after a kill, what is left of the checkpoint's evaluation
     for step in range(selfplay.step + 1, config.steps + 1):
         play(selfplay, step)
         selfplay.step = step
-        if step % config.save_every == 0 or step == config.steps or interrupt.wanted:
+        save = step % config.save_every == 0 or step == config.steps
+        if save:
             selfplay.save()
+        evaluate(selfplay, interrupt)
         if interrupt.wanted:
+            if not save:
+                selfplay.save()
             break
+
+
+def evaluate(selfplay: SelfPlay, interrupt: Interrupt) -> None:
+    """Evaluate where the configuration says so. Ctrl-C ends it; what fails in it is noted, and the run goes on."""
+    if interrupt.wanted or not due(selfplay.config, selfplay.step):
+        return
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if interrupt.wanted:
+            raise Stopped
+        selfplay.progress(done, total)
+
+    selfplay.phase(selfplay.step, "evaluate")
+    try:
+        results = evaluate_during_training(selfplay.config, selfplay.policy, selfplay.run, selfplay.step, progress)
+    except Stopped:
+        return
+    except Exception as error:
+        log.exception("step %d: the evaluation failed", selfplay.step)
+        selfplay.run.record_event(selfplay.step, "evaluation", f"failed: {type(error).__name__}: {error}")
+        notes = [f"failed ({type(error).__name__}); the traceback is in the log"]
+    else:
+        notes = [result.line() for result in results]
+    for view in selfplay.views:
+        for note in notes:
+            view.note("evaluation", note)
 
 
 def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = ()) -> int:

@@ -52,6 +52,10 @@ class Result:
     def interval(self) -> tuple[float, float]:
         return mean_interval([pass_at_k(n, c, 1) for n, c in self.counts.values()], CONFIDENCE)
 
+    def line(self) -> str:
+        low, high = self.interval
+        return f"{self.benchmark} {self.pass_at(1):.1%} [{low:.1%}, {high:.1%}] on {self.tasks} tasks · {self.subject}"
+
     def summary(self) -> dict[str, Any]:
         """The result as JSON values."""
         samples = sum(n for n, _ in self.counts.values())

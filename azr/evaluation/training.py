@@ -22,6 +22,10 @@ SUBSET = 40  # tasks of each benchmark, where evaluation.max_tasks does not say
 log = logging.getLogger(__name__)
 
 
+class Stopped(Exception):
+    """Raised by a `progress` that wants the evaluation to end: what it has stored stays, and it can go on later."""
+
+
 def due(config: Config, step: int) -> bool:
     """Whether `step` is evaluated: 0 (the untrained model), every so many, and the last."""
     every = config.evaluation.every

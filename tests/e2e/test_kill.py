@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -98,8 +99,29 @@ def compare_after_kills(tmp_path: Path, model: str, steps: int, kills: int, paus
     assert expected["attempts"], "the model solved nothing: the test would prove little"
 
 
+def evaluating(folder: Path) -> list[str]:
+    """Options of an evaluation on two little tasks, every fourth step."""
+    rows = [
+        {
+            "task_id": f"HumanEval/{n}",
+            "prompt": f"def f{n}(a):\n",
+            "entry_point": f"f{n}",
+            "canonical_solution": "    return a\n",
+            "test": "def check(candidate):\n    assert candidate(1) == 1\n",
+        }
+        for n in range(2)
+    ]
+    (folder / "HumanEval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = {"every": 4, "benchmarks": "[humaneval]", "data_dir": folder}
+    return [part for key, value in values.items() for part in ("--set", f"evaluation.{key}={value}")]
+
+
 def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
-    compare_after_kills(tmp_path, str(tiny_model), KILLS + 2, KILLS, 0.5, "--set", "model.style=completion")
+    options = ["--set", "model.style=completion", *evaluating(tmp_path)]
+    compare_after_kills(tmp_path, str(tiny_model), KILLS + 2, KILLS, 0.5, *options)
+    with Store(tmp_path / "killed" / "data" / "azr.sqlite") as store:
+        scores = store.query("SELECT step FROM evaluations WHERE result IS NOT NULL ORDER BY step")
+    assert [row["step"] for row in scores] == [None, 4, 8, 12]
 
 
 @pytest.mark.slow
