@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,19 @@ def test_a_file_in_another_format_is_named_with_the_record(content: bytes, messa
 def test_without_a_network_the_local_option_is_named() -> None:
     with pytest.raises(UserError, match=r"--benchmark-path FILE\|FOLDER"):
         load("cruxeval-o")
+
+
+def test_the_hubs_mbpp_holds_the_shots_and_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        asked.append((arguments, options))
+        return [{**MBPP, "task_id": number} for number in (1, 2, 3, 4, 11)]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    problems = load("mbpp").problems
+    assert asked == [(("google-research-datasets/mbpp", "full"), {"split": "prompt+test"})]
+    assert [problem.id for problem in problems if problem.tags["split"] == "test"] == ["11"]
 
 
 def test_an_empty_folder_names_the_files_it_looked_for(tmp_path: Path) -> None:

@@ -154,12 +154,25 @@ def test_pass_at_k(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
     assert result.protocol["comparable"] == []
 
 
-def test_no_score_without_its_samples(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+def test_no_score_is_shown_without_its_executed_samples(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    other = Subject("run-1/step-0010", None, 10)
     run(CountingPolicy({1}), scorer, store, benchmark, 5)
-    with store.transaction() as connection:
-        connection.execute("DELETE FROM evaluation_samples WHERE task_id = ?", (select(benchmark, 1)[0].id,))
-    with pytest.raises(UserError, match="1 tasks lack samples"):
-        results.result_of(store, 1, [p.id for p in select(benchmark, 5)], 1, (1,), {}, "")
+    run(CountingPolicy({1}), scorer, store, benchmark, 5, subject=other)
+    shown = [
+        lambda: results.result_of(store, 1, [p.id for p in select(benchmark, 5)], 1, (1,), {}, ""),
+        lambda: results.compare(store, "humaneval", "untrained scripted", other.name),
+        lambda: results.compare(store, "humaneval", other.name, "untrained scripted"),
+        lambda: results.scores_without(store, "humaneval", set()),
+    ]
+    for show in shown:
+        assert show()
+    task = select(benchmark, 1)[0].id
+    for change in ("UPDATE evaluation_samples SET status = 'unscored'", "DELETE FROM evaluation_samples"):
+        with store.transaction() as connection:
+            connection.execute(f"{change} WHERE evaluation = 1 AND task_id = ?", (task,))
+        for show in shown:
+            with pytest.raises(UserError, match=r"1 tasks lack samples|1 of 5 samples behind its score are missing"):
+                show()
 
 
 def test_a_task_whose_reference_fails_is_excluded_and_named(scorer: Scorer, store: Store, tmp_path: Path) -> None:
@@ -315,6 +328,22 @@ def test_solutions_exclude_nothing(workspace: Path, capsys: pytest.CaptureFixtur
     assert azr("eval", *options) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["tasks"], found["excluded"]) == (2, 0)
+
+
+def test_solutions_of_problems_without_tests_are_ignored(
+    workspace: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    tests = {"inputs": ["1\n"], "outputs": ["1\n"]}
+    rows: list[dict[str, Any]] = [
+        {"problem_id": 0, "question": "Echo.", "input_output": tests, "solutions": ["print(input())"]},
+        *({"problem_id": n, "question": "", "input_output": none} for n, none in enumerate(("", "{}", {}), 1)),
+    ]
+    data = write(workspace / "test.jsonl", rows)
+    file = write(workspace / "mine.jsonl", [{"problem_id": n, "solution": "print(input())"} for n in range(4)])
+    assert azr("eval", "--benchmark", "apps", "--benchmark-path", str(data), "--solutions", str(file), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["tasks"], found["pass@1"]) == (1, 1.0)
+    assert "3 problems have no tests and are left out: 1, 2, 3" in caplog.text
 
 
 def test_several_solutions_a_task_are_samples(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from azr.evaluation.benchmarks import apps, evalplus, mbpp
 from azr.evaluation.evaluate import select, selftest
 from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardInput
 from azr.evaluation.scoring import Score, Scorer, evaluation_executor, same_output
+from azr.executor.lanes import available_cores
 from azr.executor.programs import Program, ProgramSandbox
 from azr.executor.wire import Opaque, digest, pack, unpack
 
@@ -276,6 +279,28 @@ def test_a_timeout_is_run_again_alone() -> None:
     scores = Scorer(sandbox).score([(problem, "a"), (problem, "b"), (problem, "c")])
     assert [found.status for found in scores] == ["ok", "ok", "ok"]
     assert sandbox.batches == [0, 3, 1]
+
+
+def test_the_score_is_the_same_twice_and_under_load(scorer: Scorer) -> None:
+    problem = asserts("assert f(2) == 3", reference="def f(x): return x + 1")
+    busy = "import time\ndef f(x):\n    while time.process_time() < {seconds}: pass\n    return x + 1"
+    solutions = [busy.format(seconds=seconds) for seconds in (1.0, 1.5, 2.0)]  # CPU seconds; the limit is 5
+    solutions += ["def f(x): return x + 1", "def f(x): return x", "def f(x): return 1 / 0", "def f(x) return"]
+    items = [(problem, solution) for solution in solutions]
+
+    def statuses() -> list[str]:
+        return [found.status for found in scorer.score(items)]
+
+    idle = statuses()
+    assert idle == ["ok"] * 4 + ["wrong", "exception", "syntax_error"]
+    assert statuses() == idle
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * available_cores())]
+    try:
+        assert statuses() == idle
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
 
 
 values = st.recursive(

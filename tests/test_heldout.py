@@ -208,6 +208,16 @@ def test_scores_of_other_tasks_or_settings_do_not_compare(
         heldout_scores.compare(store, "deduction", "before", "nobody")
 
 
+def test_no_score_is_compared_without_its_answers(store: Store, executor: Executor, executed: list[Task]) -> None:
+    for name in ("before", "after"):
+        scored(store, executor, executed, Solver(), name)
+    assert heldout_scores.compare(store, "deduction", "before", "after")
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM evaluation_samples WHERE task_id = ?", (executed[0].id,))
+    with pytest.raises(UserError, match="1 of 10 samples behind its score are missing"):
+        heldout_scores.compare(store, "deduction", "before", "after")
+
+
 # --- through the command ----------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from azr.errors import UserError
 from azr.evaluation.core import mcnemar, wilson
 from azr.evaluation.evaluate import Subject
 from azr.evaluation.heldout import TYPES
+from azr.evaluation.results import check_samples
 from azr.executor import Executor
 from azr.policy.base import Policy, Progress
 from azr.records import Attempt, Task, TaskType, Verdict
@@ -137,9 +138,10 @@ def _row(item: Attempt, verdict: Verdict, seconds: float) -> EvaluationSampleRow
 
 
 def read(store: Store, evaluation: int, kind: TaskType) -> Score:
-    """The score that the stored answers say."""
+    """The score that the stored answers say. Raises UserError if answers behind a finished score are missing."""
     [head] = store.query("SELECT subject, protocol FROM evaluations WHERE id = ?", evaluation)
     rows = store.query("SELECT task_id, correct, solution FROM evaluation_samples WHERE evaluation = ?", evaluation)
+    check_samples(store, evaluation, len(rows))
     return Score(
         head["subject"],
         kind,

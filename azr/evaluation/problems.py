@@ -93,9 +93,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A loaded benchmark. `digest` is the sha256 of its problems, so that a protocol names its data."""
+    """A loaded benchmark. `digest` is the sha256 of its data, so that a protocol names it."""
 
     name: str
     problems: tuple[Problem, ...]
     digest: str
     source: str  # where it was read from
+    untested: tuple[str, ...] = ()  # ids of problems that were published without tests: nobody is judged by them
+
+
+class Untested(Exception):
+    """A row without tests. Its text is the problem's id."""

@@ -292,9 +292,23 @@ def scores_without(store: Store, benchmark: str, hits: set[str]) -> list[dict[st
 
 
 def _rates(store: Store, evaluation: int) -> dict[str, float]:
+    """Share of right samples per task. Raises UserError if the score was told of more samples than are stored."""
     rows = store.query(
-        "SELECT task_id, AVG(correct) AS rate FROM evaluation_samples WHERE evaluation = ? AND status != 'unscored' "
-        "GROUP BY task_id",
+        "SELECT task_id, AVG(correct) AS rate, COUNT(*) AS samples FROM evaluation_samples "
+        "WHERE evaluation = ? AND status != 'unscored' GROUP BY task_id",
         evaluation,
     )
+    check_samples(store, evaluation, sum(row["samples"] for row in rows))
     return {row["task_id"]: row["rate"] for row in rows}
+
+
+def check_samples(store: Store, evaluation: int, stored: int) -> None:
+    """Raises UserError if the evaluation's result counts more samples than `stored` scored ones."""
+    [head] = store.query("SELECT subject, benchmark, result FROM evaluations WHERE id = ?", evaluation)
+    result = from_json(head["result"] or "{}")
+    told = result.get("samples", result.get("tasks", 0))
+    if stored < told:
+        raise UserError(
+            f"{head['subject']} on {head['benchmark']}: {told - stored} of {told} samples behind its score are missing "
+            "from the database: evaluate it again"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +23,38 @@ RULES = 1
 def read_solutions(path: Path, benchmark: Benchmark) -> dict[str, list[str]]:
     """Solutions per task id. A record has `task_id` (`problem_id`, `id`) and `solution`, or `completion` of the stub.
 
-    Raises UserError for a record without these, and for an id that the benchmark does not have.
+    Solutions of problems without tests are ignored. Raises UserError for a record without these keys, and for an id
+    that the benchmark does not have.
     """
-    problems = {problem.id: problem for problem in benchmark.problems}
+    problems: dict[str, Problem | None] = {problem.id: problem for problem in benchmark.problems}
+    problems |= dict.fromkeys(benchmark.untested)
     found: dict[str, list[str]] = {}
     for number, row in enumerate(read_rows(path), 1):
         task = _find(row, problems)
         if task is None:
             shown = next((repr(row[key]) for key in _ID_KEYS if key in row), "no id")
             raise UserError(f"{path}, record {number}: {shown} is no task of {benchmark.name} ({benchmark.source})")
+        problem = problems[task]
+        if problem is None:
+            continue
         if isinstance(row.get("solution"), str):
             solution = row["solution"]
         elif isinstance(row.get("completion"), str):
-            solution = problems[task].stub + row["completion"]
+            solution = problem.stub + row["completion"]
         else:
             raise UserError(f"{path}, record {number}: give the program as text in `solution`, or in `completion`")
         found.setdefault(task, []).append(solution)
     return found
 
 
-def _find(row: dict[str, Any], problems: dict[str, Problem]) -> str | None:
+def _find(row: dict[str, Any], known: Mapping[str, Problem | None]) -> str | None:
     """The benchmark's own id; `12` and `"Mbpp/12"` name the same task where the benchmark writes either."""
     given = next((row[key] for key in _ID_KEYS if key in row), None)
     if given is None or isinstance(given, bool):
         return None
     number = str(given).rpartition("/")[2]
-    prefix = next(iter(problems)).rpartition("/")[0]
-    for candidate in (str(given), number, f"{prefix}/{number}"):
-        if candidate in problems:
-            return candidate
-    return None
+    prefix = next(iter(known)).rpartition("/")[0]
+    return next((name for name in (str(given), number, f"{prefix}/{number}") if name in known), None)
 
 
 def score_solutions(

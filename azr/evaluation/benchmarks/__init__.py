@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 from azr.errors import UserError
 from azr.evaluation.benchmarks import apps, cruxeval, evalplus, humaneval, mbpp
 from azr.evaluation.benchmarks.source import Hub, Row, find_file, read_hub, read_package, read_rows
-from azr.evaluation.problems import Benchmark, Problem
+from azr.evaluation.problems import Benchmark, Problem, Untested
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ SPECS: dict[str, Spec] = {
             "mbpp",
             mbpp.parse,
             ("mbpp.jsonl", "mbpp.jsonl.gz", "sanitized-mbpp.json"),
-            Hub("google-research-datasets/mbpp", configuration="full", split="test"),
+            Hub("google-research-datasets/mbpp", configuration="full", split="prompt+test"),  # 3-shot: tasks 2, 3, 4
         ),
         Spec(
             "apps",
@@ -97,11 +100,18 @@ def load(name: str, path: Path | None = None) -> Benchmark:
 
 
 def parse(spec: Spec, rows: list[Row], source: str) -> Benchmark:
-    """The rows as problems, in their order. Raises UserError for a row in another format, and for a repeated id."""
+    """The rows as problems, in their order; those without tests apart, with a warning.
+
+    Raises UserError for a row in another format, and for a repeated id.
+    """
     problems: dict[str, Problem] = {}
+    untested: list[str] = []
     for number, row in enumerate(rows, 1):
         try:
             problem = spec.parse(row)
+        except Untested as error:
+            untested.append(str(error))
+            continue
         except (KeyError, TypeError, ValueError, AttributeError, SyntaxError) as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read ({error})"
             raise UserError(f"{source}: record {number} {what}: is this {spec.name} in its published format?") from None
@@ -110,7 +120,11 @@ def parse(spec: Spec, rows: list[Row], source: str) -> Benchmark:
         problems[problem.id] = problem
     if not problems:
         raise UserError(f"{source} holds no problem of {spec.name}")
-    return Benchmark(spec.name, tuple(problems.values()), _digest(rows), source)
+    if untested:
+        log.warning(
+            "%s: %d problems have no tests and are left out: %s", source, len(untested), ", ".join(untested[:10])
+        )
+    return Benchmark(spec.name, tuple(problems.values()), _digest(rows), source, tuple(untested))
 
 
 def _digest(rows: list[dict[str, Any]]) -> str:

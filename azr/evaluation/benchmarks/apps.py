@@ -6,22 +6,25 @@ import decimal
 from typing import Any
 
 from azr.evaluation.benchmarks.source import Row, load_json
-from azr.evaluation.problems import FunctionCalls, Problem, StandardInput
+from azr.evaluation.problems import FunctionCalls, Problem, StandardInput, Untested
 from azr.executor.wire import pack
 
 
 def parse(row: Row) -> Problem:
     """A row {id or problem_id, question, input_output, starter_code, difficulty, solutions}.
 
-    `input_output` and `solutions` are JSON strings or values.
+    `input_output` and `solutions` are JSON strings or values. Raises Untested where there are no tests.
     """
-    tests = _value(row["input_output"])
+    number = str(row["problem_id"] if "problem_id" in row else row["id"])
+    tests = _value(row["input_output"] or {})
+    if not tests.get("inputs"):
+        raise Untested(number)
     starter = row.get("starter_code") or ""
     solutions = _value(row.get("solutions") or [])
     reference = row.get("reference_solution") or (solutions[0] if solutions else "")
     entry = tests.get("fn_name") or ""
-    if len(tests["inputs"]) != len(tests["outputs"]) or not tests["inputs"]:
-        raise ValueError("inputs and outputs do not match, or there are none")
+    if len(tests["inputs"]) != len(tests["outputs"]):
+        raise ValueError("inputs and outputs do not match")
     check: StandardInput | FunctionCalls
     if entry:
         args = tuple(pack(_integer_keys(list(item))) for item in tests["inputs"])
@@ -30,7 +33,7 @@ def parse(row: Row) -> Problem:
         check = StandardInput(tuple(map(_text, tests["inputs"])), tuple(map(_text, tests["outputs"])))
     return Problem(
         benchmark="apps",
-        id=str(row["problem_id"] if "problem_id" in row else row["id"]),
+        id=number,
         text=row["question"],
         stub=starter,
         entry=entry,
