@@ -6,6 +6,7 @@ import decimal
 import gzip
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,11 @@ def read_hub(hub: Hub, benchmark: str) -> list[Row]:
         if hub.file is not None:
             from huggingface_hub import hf_hub_download
 
+            _quiet()
             return read_rows(Path(hf_hub_download(hub.repository, hub.file, repo_type="dataset")))
         from datasets import load_dataset
 
+        _quiet()
         return [dict(row) for row in load_dataset(hub.repository, hub.configuration, split=hub.split)]
     except ImportError as error:
         raise UserError(
@@ -109,3 +112,9 @@ def read_hub(hub: Hub, benchmark: str) -> list[Row]:
     except Exception as error:  # the hub's clients raise errors of many libraries
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise UserError(f"{benchmark} cannot be had from {hub.repository} on the hub ({reason}): {_LOCAL}") from None
+
+
+def _quiet() -> None:
+    """The hub's clients, once imported, would warn of each of their retries."""
+    for client in ("huggingface_hub", "datasets"):
+        logging.getLogger(client).setLevel(logging.ERROR)
