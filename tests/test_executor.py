@@ -239,7 +239,12 @@ def test_a_hung_program_delays_its_own_lane_only(executor: Executor) -> None:
 def test_a_lane_that_dies_is_replaced_and_the_run_goes_on(executor: Executor) -> None:
     programs = [f"def f(a):\n    n = 0\n    while n < 200_000: n += 1\n    return a + {i}" for i in range(40)]
     victims = [zygote.process.pid for zygote in executor._lanes.lanes[0].zygotes.values()]
-    killer = threading.Timer(0.15, lambda: [os.kill(pid, signal.SIGKILL) for pid in victims])
+
+    def kill() -> None:
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Timer(0.15, kill)
     killer.start()
     found = executor.validate([ValidationRequest(program, ("1",)) for program in programs])
     killer.join()

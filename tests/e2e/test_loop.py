@@ -238,9 +238,14 @@ def test_a_run_evaluates_before_while_and_after_it_trains(
 ) -> None:
     order: list[tuple[str, int]] = []
     evaluate, save, record = train.evaluate_during_training, train.SelfPlay.save, train.play
-    monkeypatch.setattr(train, "evaluate_during_training", lambda *a: order.append(("evaluate", a[3])) or evaluate(*a))
-    monkeypatch.setattr(train.SelfPlay, "save", lambda s: order.append(("save", s.step)) or save(s))
-    monkeypatch.setattr(train, "play", lambda s, step: record(s, step) or order.append(("record", step)))
+
+    def noted(name: str, step: int, done: Any) -> Any:
+        order.append((name, step))
+        return done
+
+    monkeypatch.setattr(train, "evaluate_during_training", lambda *a: noted("evaluate", a[3], evaluate(*a)))
+    monkeypatch.setattr(train.SelfPlay, "save", lambda s: noted("save", s.step, save(s)))
+    monkeypatch.setattr(train, "play", lambda s, step: noted("record", step, record(s, step)))
     assert play(policy_type=Examined, **evaluated(tmp_path, train={"steps": 3, "save_every": 2}))[0] == 0
     assert order == [
         ("evaluate", 0), ("record", 1),
