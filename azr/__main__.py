@@ -1,5 +1,14 @@
-"""`python -m azr` is `azr`."""
+"""The command `azr`, and `python -m azr`."""
 
-from azr.cli import main
+from azr.allocator import tune
 
-main()
+
+def main() -> None:
+    tune()
+    from azr.cli import main as command  # after `tune`, which may start the process over
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ from azr.policy.packing import pack, split
 from azr.records import Sample
 
 Tensor = torch.Tensor
-HEAD_TOKENS = 256  # logits rows at a time
+HEAD_TOKENS = 128  # logits rows at a time: of 49,152 words they stay below what the allocator maps anew each time
 
 
 class Updater:

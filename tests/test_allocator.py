@@ -1,0 +1,28 @@
+"""The allocator's settings: added once, never over somebody's own, and in force in the command that runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from azr.allocator import SETTINGS, VARIABLE, tuned
+
+
+def test_settings_are_added_once_and_others_stay() -> None:
+    ours = tuned("")
+    assert set(ours.split(":")) == {f"{name}={value}" for name, value in SETTINGS.items()}
+    assert tuned(ours) == ours
+    mixed = tuned("glibc.malloc.hugetlb=0:glibc.cpu.x86_ibt=on")
+    assert mixed.startswith("glibc.malloc.hugetlb=0:glibc.cpu.x86_ibt=on:")
+    assert mixed.count("hugetlb") == 1 and tuned(mixed) == mixed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+def test_the_command_starts_over_with_the_settings_and_keeps_its_arguments() -> None:
+    show = "import os, sys; from azr import allocator; allocator.tune(); print(os.environ['GLIBC_TUNABLES'], sys.argv)"
+    env = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    done = subprocess.run([sys.executable, "-c", show, "a b"], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{tuned('')} ['-c', 'a b']"
