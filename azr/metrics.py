@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, median
 
 from azr import diversity
 from azr.buffer import Buffer
@@ -27,10 +27,28 @@ def propose_metrics(proposals: Sequence[Proposal]) -> dict[str, float]:
     for kind in TASK_TYPES:
         own = [p for p in proposals if p.type == kind]
         found |= _mean(f"propose/valid/{kind}", [float(p.task is not None) for p in own])
+    hollow = Counter(p.vacuous.partition(":")[0] for p in proposals if p.vacuous)
+    found["propose/vacuous"] = hollow.total() / max(len(proposals), 1)
+    found |= {f"vacuous/{reason}": float(count) for reason, count in hollow.items()}
     found |= _mean("propose/tokens", [float(len(p.completion.token_ids)) for p in proposals])
     rejected = Counter(p.reason.partition(":")[0] for p in proposals if p.task is None)
     found |= {f"rejected/{reason}": float(count) for reason, count in rejected.items()}
     return found | diversity.measure(proposals)
+
+
+def difficulty_metrics(accepted: Sequence[Proposal]) -> dict[str, float]:
+    """Medians over the accepted tasks, all and per type; a measure that no task has is left out."""
+    found: dict[str, float] = {}
+    for kind in (None, *TASK_TYPES):
+        own = [p.difficulty for p in accepted if kind in (None, p.type) and p.difficulty is not None]
+        suffix = f"/{kind}" if kind else ""
+        found |= _median(f"difficulty/median_structural{suffix}", [d.structural for d in own])
+        found |= _median(f"difficulty/median_dynamic{suffix}", [d.dynamic for d in own if d.dynamic is not None])
+    return found
+
+
+def _median(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {name: median(values)} if values else {}
 
 
 def solve_metrics(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 
 from azr.difficulty import size
 from azr.executor import encode, parse_arguments
@@ -108,6 +109,7 @@ def similarity(one: Grams, other: Grams) -> float:
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
+@lru_cache(maxsize=16_384)
 def grams(program: str) -> Grams:
     """The n-grams of the normalised program's tokens; a shorter program is one gram."""
     words = ("", *tokens(program), "")
