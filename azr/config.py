@@ -95,7 +95,7 @@ class TasksConfig(Section):
     buffer_size: int = Field(2048, ge=16, description="tasks kept per type; the oldest leave first")
 
 
-Mean = Literal["vacuity", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal"]
+Mean = Literal["vacuity", "band", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal"]
 
 
 class CurriculumConfig(Section):
@@ -109,7 +109,7 @@ class CurriculumConfig(Section):
     rehearsal: float = Field(0.25, ge=0, le=1, description="share of the solved tasks that are buffered ones")
     diversity_cap: float = Field(0.3, ge=0, le=1, description="largest bonus for diversity, in units of reward")
     untrained_every: int = Field(
-        0, ge=0, description="steps between solve rates of the untrained model on the step's new tasks; 0 is off"
+        0, ge=0, description="steps between attempts of the untrained model at new tasks; 0 is off"
     )
 
     @model_validator(mode="after")
@@ -235,6 +235,12 @@ class Config(Section):
     dashboard: DashboardConfig = DashboardConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @model_validator(mode="after")
+    def _the_untrained_model_is_kept(self) -> Config:
+        if self.curriculum.untrained_every and self.model.adapter == "full":
+            raise ValueError("curriculum.untrained_every needs model.adapter=lora, which keeps the weights")
+        return self
+
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Defaults, then the YAML file at `path`, then `overrides` of the form `section.key=value`.
@@ -351,7 +357,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"{name}: should be a section with keys of its own"
     reason = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
     given = "" if isinstance(detail["input"], dict | list) else f", not {detail['input']!r}"
-    return f"{name}: {reason}{given}"
+    return f"{name}: {reason}{given}" if name else reason
 
 
 def _unknown(name: str) -> str:

@@ -1,14 +1,17 @@
 """Adaptive difficulty: a level per task type, and the small means by which it acts.
 
-The law: the solve rate of the new tasks of a type is smoothed; above the band the level rises, below it falls, in
-proportion to how far outside the smoothed rate is. A level is a target difficulty (structural and dynamic, see
-difficulty.py). The means are those of `curriculum.means`, each of which can be left out:
+The law: the solve rate of a type's new tasks is smoothed; above the band the level rises, below it falls, in proportion
+to how far outside the smoothed rate is. A level is a target difficulty (structural and dynamic, see difficulty.py). It
+rises no further while the proposed tasks stay far behind that target: a level that runs away from what the model can
+write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
 
-- vacuity: hollow tasks and near copies are refused; a task that everybody solves earns as little
+- vacuity: hollow tasks, near copies and repeats earn no more than invalid ones and never become tasks
+- band: what is paid for is a solve rate inside the band; a task that everybody solves costs, and so does one that
+  nobody solves while the tasks of its type are too hard
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - references: shown are tasks near the target difficulty, unlike each other
 - floor: a task below the target difficulty earns less
-- weight: the higher the level, the more learnability counts beside mere validity
+- weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
 - mix: a type whose tasks nobody or everybody solves gets fewer prompts
 - diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band
@@ -20,6 +23,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from azr import constructs
@@ -31,9 +35,13 @@ from azr.rewards import Shaping
 from azr.vacuity import grams, similarity
 
 TOP = 10.0  # levels go from 0 to TOP
-GAIN = 1.0  # levels a step at a smoothed rate of 0 or 1
+GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
 SMOOTHING = 0.3  # weight of the newest step's solve rate
+FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
 SHORTLIST = 4  # references are chosen among this many times as many
+STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
+AGEING = 30  # steps in which the weight of a reference falls by a factor of e
+VARIED = 0.3  # share of different outputs among the probed runs from which a task cannot be guessed
 RECENT = 256  # newest tasks of a type, among which a construct is rare or not
 
 
@@ -43,12 +51,12 @@ class Level:
     rate: float | None  # smoothed solve rate of new tasks; None before the first
 
 
-def step(now: Level, rate: float, config: CurriculumConfig) -> Level:
-    """The law, pure: the level after a step whose new tasks had this mean solve rate."""
+def step(now: Level, rate: float, reach: float, config: CurriculumConfig) -> Level:
+    """The law, pure: the level after a step whose new tasks had this mean solve rate and this median `reached`."""
     smooth = rate if now.rate is None else (1 - SMOOTHING) * now.rate + SMOOTHING * rate
     low, high = config.band_low, config.band_high
     change = 0.0
-    if smooth > high:
+    if smooth > high and reach >= FOLLOWING:
         change = GAIN * (smooth - high) / (1 - high)
     elif smooth < low:
         change = -GAIN * (low - smooth) / low
@@ -56,8 +64,8 @@ def step(now: Level, rate: float, config: CurriculumConfig) -> Level:
 
 
 def target(level: float) -> tuple[float, float]:
-    """Structural and dynamic difficulty that a level asks for."""
-    return 20.0 + 6.0 * level, 1.5 * 1.25**level
+    """Structural and dynamic difficulty that a level asks for: from `return x + 1` to the harder half of CRUXEval."""
+    return 20.0 + 6.0 * level, 1.3**level
 
 
 def reached(difficulty: Difficulty | None, level: float) -> float:
@@ -67,7 +75,8 @@ def reached(difficulty: Difficulty | None, level: float) -> float:
     structural, dynamic = target(level)
     share = min(1.0, difficulty.structural / structural)
     if difficulty.dynamic is not None and difficulty.variety is not None:
-        share = math.sqrt(share * min(1.0, difficulty.dynamic / dynamic)) * min(1.0, difficulty.variety / 0.3)
+        guessing = min(1.0, difficulty.variety / VARIED)
+        share = math.sqrt(share * min(1.0, difficulty.dynamic / dynamic)) * guessing
     return share
 
 
@@ -82,13 +91,16 @@ class Curriculum:
     def uses(self, mean: str) -> bool:
         return self.config.enabled and mean in self.config.means
 
-    def observe(self, rates: Mapping[TaskType, Sequence[float]]) -> None:
-        """Take in the solve rates of this step's new tasks; a type without any stays where it is."""
+    def observe(self, accepted: Sequence[Proposal], rates: Mapping[str, float]) -> None:
+        """Take in this step's new tasks and their solve rates (by task id); a type without any stays where it is."""
         if not self.config.enabled:
             return
-        for kind, found in rates.items():
+        for kind, now in self.levels.items():
+            own = [(p.task.id, p.difficulty) for p in accepted if p.task is not None and p.type == kind]
+            found = [rates[task] for task, _ in own if task in rates]
             if found:
-                self.levels[kind] = step(self.levels[kind], sum(found) / len(found), self.config)
+                reach = median(reached(difficulty, now.level) for _, difficulty in own)
+                self.levels[kind] = step(now, sum(found) / len(found), reach, self.config)
 
     # --- what to propose ---------------------------------------------------------------------------------------------
 
@@ -130,7 +142,7 @@ class Curriculum:
         shown = drawn[:1]
         while drawn and len(shown) < min(count, len(drawn)):
             rest = [task for task in drawn if task not in shown]
-            shown.append(max(rest, key=lambda task: -_nearest(task.program, [s.program for s in shown])))
+            shown.append(min(rest, key=lambda task: _nearest(task.program, [s.program for s in shown])))
         return shown
 
     def program(self, buffer: Buffer, rng: random.Random) -> str | None:
@@ -150,7 +162,9 @@ class Curriculum:
             far = 1.0
             if entry.difficulty is not None:
                 far = abs(math.log(max(entry.difficulty.structural, 1.0) / target(level)[0]))
-            keys.append(math.log(max(rng.random(), 1e-12)) / math.exp(-4.0 * far - (newest - entry.step) / 30))
+            # Gumbel's trick: the largest of log weight - log(-log u) are a weighted sample without replacement.
+            noise = -math.log(-math.log(rng.uniform(1e-12, 1.0 - 1e-12)))
+            keys.append(noise - STEEP * far - (newest - entry.step) / AGEING)
         return [pool[i].task for i in sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)[:count]]
 
     # --- what to pay for ---------------------------------------------------------------------------------------------
@@ -163,18 +177,22 @@ class Curriculum:
         return [self._shape(proposal, common[proposal.type]) for proposal in proposals]
 
     def _shape(self, proposal: Proposal, common: Mapping[str, float]) -> Shaping:
-        level = self.levels[proposal.type].level
+        now = self.levels[proposal.type]
         own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
         return Shaping(
-            hollow=bool(proposal.vacuous) and self.uses("vacuity"),
-            solved_by_all_is_hollow=self.uses("vacuity"),
-            merit=reached(proposal.difficulty, level) if own and self.uses("floor") else 1.0,
-            weight=0.5 + 0.5 * level / TOP if self.uses("weight") else 1.0,
+            hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
+            band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
+            too_hard=now.rate is not None and now.rate < self.config.band_low,
+            weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
+            merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
             bonus=self._bonus(proposal, common) if own and self.uses("diversity") else 0.0,
         )
 
     def _bonus(self, proposal: Proposal, common: Mapping[str, float]) -> float:
-        """Distance to the references + rarity of the constructs + share of the wish that came true, summed, capped."""
+        """Distance to the references + rarity of the constructs + share of the wish that came true, summed, capped.
+
+        Two of the three in full reach the cap. (The paper's intrinsic rewards, which it leaves off.)
+        """
         program = proposal.program or ""
         used = constructs.constructs(program)
         distance = 1.0 - max((similarity(grams(program), grams(r)) for r in proposal.references), default=0.0)
@@ -202,7 +220,7 @@ class Curriculum:
         ]
         return rng.sample(pool, min(len(pool), round(self.config.rehearsal * solved)))
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, float]:
         found: dict[str, float] = {}

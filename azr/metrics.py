@@ -55,17 +55,25 @@ def solve_metrics(
     tasks: Sequence[Task], new: int, attempts: Sequence[Attempt], verdicts: Sequence[Verdict], scored: Scored
 ) -> dict[str, float]:
     """Solve rate, share of answers that parse, accuracy among those; `new` of the tasks were proposed in this step."""
-    found = {"solve/tasks": float(len(tasks)), "solve/new": float(new)}
+    found = {"solve/tasks": float(len(tasks)), "solve/new": float(new)} | rates("solve/rate", attempts, verdicts)
     pairs = list(zip(attempts, verdicts, strict=True))
     for kind in (None, *TASK_TYPES):
         own = [(a, v) for a, v in pairs if kind in (None, a.task.type)]
         suffix = f"/{kind}" if kind else ""
-        found |= _mean(f"solve/rate{suffix}", [float(v.correct) for _, v in own])
         found |= _mean(f"solve/parsed{suffix}", [float(a.answer is not None) for a, _ in own])
         found |= _mean(f"solve/rate_of_parsed{suffix}", [float(v.correct) for a, v in own if a.answer is not None])
     found |= _mean("solve/tokens", [float(len(a.completion.token_ids)) for a in attempts])
-    rates = [scored.rates[task.id] for task in tasks if task.id in scored.rates]
-    found |= _mean("solve/in_between", [float(0.0 < rate < 1.0) for rate in rates])
+    of_tasks = [scored.rates[task.id] for task in tasks if task.id in scored.rates]
+    found |= _mean("solve/in_between", [float(0.0 < rate < 1.0) for rate in of_tasks])
+    return found
+
+
+def rates(name: str, attempts: Sequence[Attempt], verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Share of right attempts, all and per type."""
+    found: dict[str, float] = {}
+    for kind in (None, *TASK_TYPES):
+        own = [float(v.correct) for a, v in zip(attempts, verdicts, strict=True) if kind in (None, a.task.type)]
+        found |= _mean(f"{name}/{kind}" if kind else name, own)
     return found
 
 

@@ -152,7 +152,7 @@ def validate(
 def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer) -> list[Proposal]:
     """The tasks with their difficulty, and new ones that are hollow or a near copy with the reason."""
     tasks = [p.task for p in proposals if p.task is not None]
-    probes = iter(probe([(task.program, task.pairs[0].input) for task in tasks], executor))
+    probes = iter(probe([(task.program, task.pairs[0]) for task in tasks], executor))
     recent = {kind: Recent(e.task.program for e in buffer.entries(kind)[-RECENT:]) for kind in TASK_TYPES}
     measured = []
     for proposal in proposals:

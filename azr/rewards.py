@@ -15,7 +15,6 @@ MALFORMED = -1.0  # Eq. 6; an invalid proposal counts as malformed
 WRONG = -0.5  # Eq. 6: well-formed, but wrong
 REPEATED = -0.5  # a valid proposal that exists already: 0 would beat an invalid one's -1, and be learnt
 CORRECT = 1.0
-VALID = 0.5  # what validity alone is worth while the curriculum's level is low
 
 
 def solve_rate(correct: Sequence[bool]) -> float:
@@ -53,26 +52,37 @@ def proposer_reward(valid: bool, repeated: bool, rate: float | None, shape: Lear
 class Shaping:
     """What the curriculum makes of a proposal's reward (curriculum.py); the defaults leave learnability alone."""
 
-    hollow: bool = False  # vacuous, or a near copy: worth as little as a repeat
-    solved_by_all_is_hollow: bool = False  # so is a task that every attempt solved
+    hollow: bool = False  # vacuous, a near copy, or a repeat: worth no more than an invalid one
+    band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
+    too_hard: bool = False  # with a band: what nobody solves costs too, as tasks of this type are too hard now
+    weight: float = 1.0  # of learnability
     merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
-    weight: float = 1.0  # of learnability; the rest of it is paid for validity alone
     bonus: float = 0.0  # for diversity
 
 
-def shaped_reward(shaping: Shaping, rate: float | None, shape: LearnabilityShape) -> float | None:
-    """Reward of a valid new task under the curriculum; None if it was not attempted and is not hollow.
+def in_band(rate: float, low: float, high: float) -> float:
+    """1 from `low` to `high`, falling in a straight line to 0 at solve rates of 0 and 1."""
+    return min(1.0, rate / low, (1.0 - rate) / (1.0 - high))
 
-    merit (weight x learnability + (1 - weight) x VALID) + bonus. At r = 0 and r = 1 learnability is at most 0.
+
+def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
+    """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
+
+    weight x merit x learnability + bonus. With a band, the lack of any learnability costs as much as a repeat.
     """
     if shaping.hollow:
+        return MALFORMED
+    if repeated:
         return REPEATED
     if rate is None:
         return None
-    if rate == 1.0 and shaping.solved_by_all_is_hollow:
+    if shaping.band is None:
+        value = learnability(rate, shape)
+    elif rate == 1.0 or (rate == 0.0 and shaping.too_hard):
         return REPEATED
-    value = shaping.weight * learnability(rate, shape) + (1.0 - shaping.weight) * VALID
-    return shaping.merit * value + shaping.bonus
+    else:
+        value = in_band(rate, *shaping.band)
+    return shaping.weight * (shaping.merit * value if value > 0 else value) + shaping.bonus
 
 
 def solver_reward(well_formed: bool, correct: bool) -> float:

@@ -90,8 +90,8 @@ def _proposal_reward(
     shaping: Shaping | None,
 ) -> float | None:
     rate = rates.get(proposal.task.id) if proposal.task else None
-    if shaping is not None and proposal.task is not None and not proposal.repeated:
-        reward = rewards.shaped_reward(shaping, rate, learnability)
+    if shaping is not None and proposal.task is not None:
+        reward = rewards.shaped_reward(shaping, proposal.repeated, rate, learnability)
     else:
         reward = rewards.proposer_reward(proposal.task is not None, proposal.repeated, rate, learnability)
     if config.reward == "format" and reward is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from azr.executor import Executor
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
-from azr.records import Attempt, Proposal, Task, TaskType, Verdict
+from azr.records import Attempt, Proposal, Task, Verdict
 from azr.rewards import Shaping
 from azr.rows import AttemptRow, ProposalRow, TaskRow
 from azr.scoring import Scored, score
@@ -121,10 +121,11 @@ def play(s: SelfPlay, step: int) -> None:
     verdicts = grade(attempts, s.executor)
     scored = score(proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward, shapings)
     clock.lap("grade")
+    untrained = untrained_rates(s, step, [task for task in tasks if task in new], clock)
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
-    s.curriculum.observe({kind: rates_of(new, kind, scored.rates) for kind in tasks_config.types})
+    s.curriculum.observe(accepted, scored.rates)
     for proposal, task in zip(accepted, new, strict=True):
         s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
     for task in tasks:
@@ -136,6 +137,7 @@ def play(s: SelfPlay, step: int) -> None:
         | metrics.buffer_metrics(s.buffer)
         | metrics.difficulty_metrics(accepted)
         | s.curriculum.metrics()
+        | untrained
         | {f"update/{name}": value for name, value in updated.items()}
     )
     record(s, step, proposals, accepted, tasks, attempts, verdicts, scored, numbers, clock)
@@ -146,9 +148,17 @@ def is_accepted(proposal: Proposal, shaping: Shaping | None) -> bool:
     return proposal.task is not None and not proposal.repeated and not (shaping is not None and shaping.hollow)
 
 
-def rates_of(tasks: Sequence[Task], kind: TaskType, rates: Mapping[str, float]) -> list[float]:
-    """Solve rates of the attempted tasks of one type."""
-    return [rates[task.id] for task in tasks if task.type == kind and task.id in rates]
+def untrained_rates(s: SelfPlay, step: int, tasks: Sequence[Task], clock: Clock) -> dict[str, float]:
+    """How the model before any training does on these tasks, where the configuration says so; nothing is learnt."""
+    every = s.config.curriculum.untrained_every
+    if not (every and tasks and step % every == 0):
+        return {}
+    s.phase(step, "untrained")
+    with s.policy.untrained():
+        attempts = solve(s.policy, tasks, s.config.tasks, s.seed(step, "untrained"), s.progress)
+    found = metrics.rates("solve/untrained", attempts, grade(attempts, s.executor))
+    clock.lap("untrained")
+    return found
 
 
 def record(

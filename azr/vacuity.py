@@ -31,7 +31,7 @@ def why_vacuous(task: Task, probe: Probe | None) -> str:
     """The reason why this task is hollow, or "". Near copies are `Recent`'s business."""
     if task.type == "induction":
         return _of_pairs(task)
-    tree = minimise(probe.program, probe.seen) if probe else minimise(task.program)
+    tree = probe.core() if probe else minimise(task.program)
     if tree is None:
         return ""
     core = _core(tree)

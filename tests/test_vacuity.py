@@ -100,7 +100,7 @@ def found() -> Iterator[dict[tuple[str, str], tuple[Task, Probe | None]]]:
     with Executor(ExecutorConfig(lanes=1)) as executor:
         validations = executor.validate([ValidationRequest(source, (text,)) for source, text in programs])
         assert [v.reason for v in validations] == [""] * len(programs)
-        probes = probe(programs, executor)
+        probes = probe([(p[0], v.pairs[0]) for p, v in zip(programs, validations, strict=True)], executor)
     tasks = [Task("deduction", p[0], v.pairs) for p, v in zip(programs, validations, strict=True)]
     yield {p: pair for p, pair in zip(programs, zip(tasks, probes, strict=True), strict=True)}
 
