@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from azr.program import normal_form
 from azr.prompts import IDENTITY
-from azr.records import TASK_TYPES, Pair, Task, TaskType
+from azr.records import TASK_TYPES, Difficulty, Pair, Task, TaskType
 from azr.rows import task_from_json, task_to_json
 
 HALF_LIFE = 256  # tasks: a reference this much older is half as likely to be shown
@@ -26,6 +26,7 @@ class Entry:
     task: Task
     step: int  # when it entered; -1 is a seed
     solve_rate: float | None  # latest, from sampled attempts
+    difficulty: Difficulty | None = None
 
 
 def task_key(task: Task) -> str:
@@ -53,12 +54,12 @@ class Buffer:
         """Oldest first."""
         return list(self._entries[kind].values())
 
-    def add(self, task: Task, step: int, solve_rate: float | None = None) -> bool:
+    def add(self, task: Task, step: int, solve_rate: float | None = None, difficulty: Difficulty | None = None) -> bool:
         """True if the task is new. The oldest of its type leaves when the buffer is full."""
         entries, key = self._entries[task.type], task_key(task)
         if key in entries:
             return False
-        entries[key] = Entry(task, step, solve_rate)
+        entries[key] = Entry(task, step, solve_rate, difficulty)
         if len(entries) > self.size:
             entries.popitem(last=False)
         return True
@@ -86,13 +87,19 @@ class Buffer:
     def state(self) -> dict[str, Any]:
         """JSON state; `restore` gives the same buffer, order included."""
         return {
-            kind: [[task_to_json(e.task), e.step, e.solve_rate] for e in entries.values()]
+            kind: [
+                [task_to_json(e.task), e.step, e.solve_rate, None if e.difficulty is None else asdict(e.difficulty)]
+                for e in entries.values()
+            ]
             for kind, entries in self._entries.items()
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         for kind in TASK_TYPES:
-            restored = [Entry(task_from_json(task), step, rate) for task, step, rate in state[kind]]
+            restored = [
+                Entry(task_from_json(task), step, rate, None if hard is None else Difficulty(**hard))
+                for task, step, rate, hard in state[kind]
+            ]
             self._entries[kind] = OrderedDict((task_key(entry.task), entry) for entry in restored)
 
 

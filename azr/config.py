@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -93,6 +93,30 @@ class TasksConfig(Section):
         "paper", description="learnability reward as a function of the solve rate"
     )
     buffer_size: int = Field(2048, ge=16, description="tasks kept per type; the oldest leave first")
+
+
+Mean = Literal["vacuity", "band", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal"]
+
+
+class CurriculumConfig(Section):
+    enabled: bool = Field(False, description="adaptive difficulty; off is the plain loop")
+    means: tuple[Mean, ...] = Field(
+        get_args(Mean), description="how the level acts; leave one out to do without it (docs/how-it-works.md)"
+    )
+    band_low: float = Field(0.4, gt=0, lt=1, description="solve rate below which tasks get easier")
+    band_high: float = Field(0.7, gt=0, lt=1, description="solve rate above which tasks get harder")
+    start_level: float = Field(1.0, ge=0, le=10, description="level of every task type at the first step, 0 to 10")
+    rehearsal: float = Field(0.25, ge=0, le=1, description="share of the solved tasks that are buffered ones")
+    diversity_cap: float = Field(0.3, ge=0, le=1, description="largest bonus for diversity, in units of reward")
+    untrained_every: int = Field(
+        0, ge=0, description="steps between attempts of the untrained model at new tasks; 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _band_has_a_width(self) -> CurriculumConfig:
+        if self.band_low >= self.band_high:
+            raise ValueError("band_low must be below band_high")
+        return self
 
 
 class ExecutorConfig(Section):
@@ -204,11 +228,18 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     tasks: TasksConfig = TasksConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
     executor: ExecutorConfig = ExecutorConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     targets: TargetsConfig = TargetsConfig()
     dashboard: DashboardConfig = DashboardConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _the_untrained_model_is_kept(self) -> Config:
+        if self.curriculum.untrained_every and self.model.adapter == "full":
+            raise ValueError("curriculum.untrained_every needs model.adapter=lora, which keeps the weights")
+        return self
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -326,7 +357,7 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"{name}: should be a section with keys of its own"
     reason = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
     given = "" if isinstance(detail["input"], dict | list) else f", not {detail['input']!r}"
-    return f"{name}: {reason}{given}"
+    return f"{name}: {reason}{given}" if name else reason
 
 
 def _unknown(name: str) -> str:

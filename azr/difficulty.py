@@ -21,7 +21,7 @@ _BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ListComp, ast.SetC
 
 def difficulty(program: str, seen: Probe | None) -> Difficulty | None:
     """The measures of one program on one input; None if it is no Python. Without a probe: the structural ones."""
-    tree = minimise(seen.program, seen.seen) if seen else minimise(program)
+    tree = seen.core() if seen else minimise(program)
     if tree is None:
         return None
     nodes = _nodes(tree)

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from azr.program import parse
 
 MOST_PLACES = 400  # a longer program is not measured
-_HEADER = """
+MOST_STEPS = 10_000  # a run that executes more ends in an error: a count, unlike a clock, is the same every time
+_HEADER = f"""
 _azr_log = [0, 0]
 def _azr_at(place):
     _azr_log[0] += 1
     _azr_log[1] |= place
+    if _azr_log[0] > {MOST_STEPS}:
+        raise TimeoutError
     return True
 """
 _FOOTER = """

@@ -21,15 +21,18 @@ _IMPURE_CALLS = frozenset(["next", "print", "setattr", "exec", "eval", "input"])
 _ROUNDS = 12
 
 
-def minimise(source: str, seen: int | None = None) -> ast.Module | None:
-    """The minimised syntax tree; None if `source` is no Python. `seen` None leaves unexecuted code in."""
+def minimise(source: str, seen: int | None = None, fold: bool = True) -> ast.Module | None:
+    """The minimised syntax tree; None if `source` is no Python.
+
+    `seen` None leaves unexecuted code in; `fold` false leaves in what looks idle.
+    """
     tree = parse(source)
     if tree is None:
         return None
     try:
         if seen is not None:
             _Pruner(numbered(tree), seen).visit(tree)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if fold else 0):
             before = ast.dump(tree)
             _Folder().visit(tree)
             for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:

@@ -1,7 +1,8 @@
 """What a program does around its input: it runs on the task's own input and on inputs that differ a little.
 
-One process a program, in the sandbox, right after its validation. The changed inputs keep their types, so that an
-error they cause is a dependence too. Everything is a function of the program's text and its input.
+One process a program, in the sandbox, right after its validation. What runs is the program without its idle code;
+should that give another output, the program runs as it is. The changed inputs keep their types, so that an error they
+cause is a dependence too. Everything is a function of the program's text and its input.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -19,8 +21,10 @@ from azr.executor.literals import NotALiteral, parse_arguments
 from azr.executor.values import NotAValue, TooLarge, encode
 from azr.instrument import instrument
 from azr.minimise import minimise
+from azr.records import Pair
 
 CPU_SECONDS = 0.5
+SECONDS_PER_INPUT = 0.1
 MOST_INPUTS = 28  # changed inputs a program; more parts than fit are left unprobed
 MOST_PARTS = 4  # elements of a container that are changed one at a time
 
@@ -39,16 +43,26 @@ class Probe:
     """What was seen; `values` and `arguments` are canonical bytes of the runs that gave a value, own input first."""
 
     program: str  # what ran: the task's program without idle code (see minimise.py)
+    folded: bool  # False: nothing was left out, because the program does something else without what looks idle
     values: tuple[bytes, ...]
     arguments: tuple[tuple[bytes, ...], ...]
     steps: int  # statements and comprehension rounds executed on the task's own input
     seen: int  # bit mask of the places (see instrument.py) executed on any input
     dependence: float  # share of the input that the output depends on, 0 to 1
 
+    def core(self) -> ast.Module | None:
+        """The syntax tree without code that is idle or that no run executed. Shared: not to be changed."""
+        return _core(self.program, self.seen, self.folded)
 
-def probe(requests: Sequence[tuple[str, str]], executor: Executor) -> list[Probe | None]:
-    """For each (program, argument list), in order: what was seen, or None where nothing could be measured."""
-    return executor.run(_probing_work(program, text) for program, text in requests)
+
+@lru_cache(maxsize=1024)
+def _core(program: str, seen: int, fold: bool) -> ast.Module | None:
+    return minimise(program, seen, fold)
+
+
+def probe(programs: Sequence[tuple[str, Pair]], executor: Executor) -> list[Probe | None]:
+    """For each program and its own input and output, in order: what was seen; None where nothing could be measured."""
+    return executor.run(_probing_work(program, pair) for program, pair in programs)
 
 
 def changes(arguments: Sequence[Any]) -> list[Change]:
@@ -71,7 +85,7 @@ def _variants(value: Any) -> list[tuple[int, list[Any]]]:
         rows = []
         for part in sorted({0, len(value) // 2, len(value) - 1} & set(range(len(value)))):
             rows.append((part, [value[:part] + other + value[part + 1 :] for other in _other_characters(value[part])]))
-        return [*rows, (-1, [value[::-1], value + "ab", value[:-1], value.swapcase(), ""])]
+        return [*rows, (-1, ["", value[::-1], value + "ab", value[:-1], value.swapcase()])]
     if isinstance(value, dict):
         keys = list(value)
         of_keys = [
@@ -93,7 +107,7 @@ def _parts(items: list[Any], kind: type) -> list[tuple[int, list[Any]]]:
         for part in chosen
     ]
     more = _scalars(items[-1])[:1] if items else [1]
-    wholes = [items[::-1], items[:-1], [*items, *more], [*items, *items], []]
+    wholes = [[], items[::-1], items[:-1], [*items, *more], [*items, *items]]
     return [*rows, (-1, [kind(whole) for whole in wholes])]
 
 
@@ -122,15 +136,10 @@ def _other_characters(character: str) -> list[str]:
     return ["b", " " if character != " " else "z"]
 
 
-def _probing_work(program: str, text: str) -> Work:
-    """Yields one run, returns the Probe or None."""
-    tree = minimise(program)
-    source = ast.unparse(tree) if tree else ""
-    rewritten = instrument(source)
-    if rewritten is None:
-        return None
+def _probing_work(program: str, pair: Pair) -> Work:
+    """Yields one run, or a second one if the minimised program gives another output. Returns the Probe or None."""
     try:
-        arguments = parse_arguments(text)
+        arguments = parse_arguments(pair.input)
     except NotALiteral:
         return None
     inputs: list[bytes] = [encode(arguments)]
@@ -143,11 +152,19 @@ def _probing_work(program: str, text: str) -> Work:
         if data not in inputs:
             inputs.append(data)
             kept.append(change)
-    result = yield Job(rewritten.encode("utf-8", "surrogatepass"), tuple(inputs), CPU_SECONDS, seconds_per_input=0.1)
-    rows = [_row(outcome) for outcome in result.outcomes]
-    if not rows or rows[0] is None:
-        return None
-    return _summary(source, arguments, kept[: len(rows) - 1], rows)
+    for fold in (True, False):
+        tree = minimise(program, fold=fold)
+        source = ast.unparse(tree) if tree else ""
+        rewritten = instrument(source)
+        if rewritten is None:
+            return None
+        data = rewritten.encode("utf-8", "surrogatepass")
+        result = yield Job(data, tuple(inputs), CPU_SECONDS, seconds_per_input=SECONDS_PER_INPUT)
+        rows = [_row(outcome) for outcome in result.outcomes]
+        own = rows[0] if rows else None
+        if own is not None and own[0] == pair.gold:
+            return _summary(source, fold, arguments, kept[: len(rows) - 1], rows)
+    return None
 
 
 def _row(outcome: Outcome) -> tuple[bytes, int, int] | None:
@@ -162,7 +179,11 @@ def _row(outcome: Outcome) -> tuple[bytes, int, int] | None:
 
 
 def _summary(
-    source: str, arguments: tuple[Any, ...], kept: list[Change], rows: list[tuple[bytes, int, int] | None]
+    source: str,
+    folded: bool,
+    arguments: tuple[Any, ...],
+    kept: list[Change],
+    rows: list[tuple[bytes, int, int] | None],
 ) -> Probe:
     own = rows[0]
     assert own is not None
@@ -183,6 +204,7 @@ def _summary(
         seen |= row[2]
     return Probe(
         source,
+        folded,
         tuple(row[0] for row in ran),
         tuple(tuple(encode(value) for value in values) for values in inputs),
         own[1],

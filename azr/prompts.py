@@ -11,6 +11,8 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from azr.constructs import constructs
+from azr.constructs import lines as count_lines
 from azr.program import parse
 from azr.records import Task, TaskType
 
@@ -29,6 +31,17 @@ class Example:
     program: str
     inputs: tuple[str, ...]
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a proposer prompt asks for: constructs (see constructs.py) and a number of lines; 0 asks for nothing."""
+
+    constructs: tuple[str, ...] = ()
+    lines: int = 0
+
+
+NO_WISH = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +147,28 @@ def _induction_block(example: Example, inputs: int) -> str:
     return f"{FENCE}python\n{example.program}\n{FENCE}\n{FENCE}calls\n{calls}\n# {message}\n{FENCE}\n"
 
 
-def propose_completion(references: Sequence[Example]) -> str:
-    """Prompt for a program and one input (deduction, abduction). The completion goes on after `def f(`."""
+def propose_completion(references: Sequence[Example], wish: Wish = NO_WISH) -> str:
+    """Prompt for a program and one input (deduction, abduction). The completion goes on after `def f(`.
+
+    A wish stands in the last heading; the references' own headings then say the same of them.
+    """
     parts = ["A list of different Python functions, each with an example call.\n"]
     for number, example in enumerate(references, 1):
-        parts.append(
-            f"\n# Function {number}\n{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n"
-        )
-    parts.append(f"\n# Function {len(references) + 1}\n{FENCE}python\ndef f(")
+        heading = _heading(number, _label(example.program, wish) if wish.lines else "")
+        parts.append(f"{heading}{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n")
+    wanted = f"{', '.join(wish.constructs)}; {wish.lines} lines" if wish.lines else ""
+    parts.append(f"{_heading(len(references) + 1, wanted)}{FENCE}python\ndef f(")
     return "".join(parts)
+
+
+def _heading(number: int, label: str) -> str:
+    return f"\n# Function {number}{f': {label}' if label else ''}\n"
+
+
+def _label(program: str, wish: Wish) -> str:
+    """What a wish would have had to say to get this program: its constructs (wished ones first) and its lines."""
+    used = sorted(constructs(program), key=lambda name: (name not in wish.constructs, name))
+    return f"{', '.join(used[: max(len(wish.constructs), 1)]) or 'return'}; {count_lines(program)} lines"
 
 
 def propose_induction_completion(references: Sequence[Example], program: str, inputs: int) -> str:
@@ -158,7 +184,7 @@ _PROPOSE_CHAT = """You write small Python tasks for another programmer. Here are
 {references}
 
 Write one new task that is different from all of these: a deterministic function named `f` (standard library only, no
-files, no network, no randomness, no time) and one input for it, as a call of `f` with literals. {goal}
+files, no network, no randomness, no time) and one input for it, as a call of `f` with literals. {goal}{wish}
 Put the task between <answer> and </answer>, in this form and with nothing else inside:
 <answer>
 ```python
@@ -194,9 +220,10 @@ Put message and calls between <answer> and </answer>, in this form and with noth
 </answer>"""
 
 
-def propose_chat(kind: TaskType, references: Sequence[Example]) -> str:
+def propose_chat(kind: TaskType, references: Sequence[Example], wish: Wish = NO_WISH) -> str:
     shown = "\n\n".join(f"{FENCE}python\n{e.program}\n\n{_calls(e.inputs[:1])}\n{FENCE}" for e in references)
-    return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind])
+    wanted = f" Use {', '.join(wish.constructs)}, in about {wish.lines} lines." if wish.lines else ""
+    return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind], wish=wanted)
 
 
 def propose_induction_chat(references: Sequence[Example], program: str, inputs: int) -> str:

@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 from azr import prompts
 from azr.buffer import Buffer, task_key
 from azr.config import TasksConfig
+from azr.curriculum import Curriculum
+from azr.difficulty import difficulty
 from azr.executor import Executor, Status, ValidationRequest
 from azr.policy.base import Policy, Progress
-from azr.prompts import Example, ParsedProposal
-from azr.records import Completion, Proposal, Sampling, Task, TaskType
+from azr.probing import probe
+from azr.prompts import Example, ParsedProposal, Wish
+from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
+from azr.vacuity import RECENT, Recent, why_vacuous
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +26,29 @@ class Request:
     type: TaskType
     references: tuple[Example, ...]
     program: str = ""  # induction: the program whose inputs are asked for
+    wish: Wish = prompts.NO_WISH
 
 
-def requests(config: TasksConfig, buffer: Buffer, style: str, rng: random.Random) -> list[Request]:
-    """`config.prompts` requests, dealt over the task types in turn."""
-    return [_request(config.types[i % len(config.types)], config, buffer, style, rng) for i in range(config.prompts)]
+def requests(
+    config: TasksConfig, buffer: Buffer, curriculum: Curriculum, style: str, rng: random.Random
+) -> list[Request]:
+    """`config.prompts` requests, dealt over the task types."""
+    return [_request(kind, config, buffer, curriculum, style, rng) for kind in curriculum.deal(config.prompts)]
 
 
-def _request(kind: TaskType, config: TasksConfig, buffer: Buffer, style: str, rng: random.Random) -> Request:
-    program = buffer.sample_program(rng) or prompts.IDENTITY.program if kind == "induction" else ""
+def _request(
+    kind: TaskType, config: TasksConfig, buffer: Buffer, curriculum: Curriculum, style: str, rng: random.Random
+) -> Request:
+    program = curriculum.program(buffer, rng) or prompts.IDENTITY.program if kind == "induction" else ""
     # Another task about the same program would give the message and inputs away.
-    shown = [t for t in buffer.sample(kind, config.references + 1, rng) if t.program != program][: config.references]
+    shown = curriculum.references(kind, buffer, config.references, rng, avoid=program)
     examples = [prompts.example_of(task) for task in shown]
     if style == "completion":
         spare = prompts.INDUCTION_EXAMPLES if kind == "induction" else prompts.FORMAT_EXAMPLES
         fill = [e for e in spare if e.program != program][: config.references - len(examples)]
         examples = list(fill) + examples
     rng.shuffle(examples)
-    return Request(kind, tuple(examples), program)
+    return Request(kind, tuple(examples), program, curriculum.wish(kind, buffer, rng))
 
 
 def prompt_text(request: Request, policy: Policy, induction_inputs: int) -> str:
@@ -47,17 +56,22 @@ def prompt_text(request: Request, policy: Policy, induction_inputs: int) -> str:
     if policy.style == "completion":
         if induction:
             return prompts.propose_induction_completion(request.references, request.program, induction_inputs)
-        return prompts.propose_completion(request.references)
+        return prompts.propose_completion(request.references, request.wish)
     if induction:
         return policy.format_chat(prompts.propose_induction_chat(request.references, request.program, induction_inputs))
-    return policy.format_chat(prompts.propose_chat(request.type, request.references))
+    return policy.format_chat(prompts.propose_chat(request.type, request.references, request.wish))
 
 
 def propose(
-    policy: Policy, buffer: Buffer, config: TasksConfig, seed: int, progress: Progress | None = None
+    policy: Policy,
+    buffer: Buffer,
+    curriculum: Curriculum,
+    config: TasksConfig,
+    seed: int,
+    progress: Progress | None = None,
 ) -> list[Proposal]:
     """Sample `proposals_per_prompt` proposals of each request and parse them. Nothing is run yet."""
-    asked = requests(config, buffer, policy.style, random.Random(seed))
+    asked = requests(config, buffer, curriculum, policy.style, random.Random(seed))
     sampling = Sampling(
         max_new_tokens=config.proposal_tokens,
         temperature=config.temperature,
@@ -80,7 +94,15 @@ def _parse(
     program = request.program if parsed.program == "" else parsed.program
     references = tuple(example.program for example in request.references)
     return Proposal(
-        request.type, prompt_ids, completion, references, program, parsed.inputs, parsed.message, reason=parsed.reason
+        request.type,
+        prompt_ids,
+        completion,
+        references,
+        program,
+        parsed.inputs,
+        parsed.message,
+        reason=parsed.reason,
+        wish=request.wish.constructs,
     )
 
 
@@ -124,4 +146,24 @@ def validate(
         key = (task.type, task_key(task))
         validated.append(replace(proposal, task=task, repeated=task in buffer or key in seen))
         seen.add(key)
-    return validated
+    return _measured(validated, executor, buffer)
+
+
+def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer) -> list[Proposal]:
+    """The tasks with their difficulty, and new ones that are hollow or a near copy with the reason."""
+    tasks = [p.task for p in proposals if p.task is not None]
+    probes = iter(probe([(task.program, task.pairs[0]) for task in tasks], executor))
+    recent = {kind: Recent(e.task.program for e in buffer.entries(kind)[-RECENT:]) for kind in TASK_TYPES}
+    measured = []
+    for proposal in proposals:
+        task = proposal.task
+        if task is None:
+            measured.append(proposal)
+            continue
+        seen = next(probes)
+        reason = "" if proposal.repeated else why_vacuous(task, seen)
+        if not proposal.repeated and task.type != "induction":  # which borrows its programs
+            reason = reason or ("near copy" if recent[task.type].is_copy(task.program) else "")
+            recent[task.type].add(task.program)
+        measured.append(replace(proposal, vacuous=reason, difficulty=difficulty(task.program, seen)))
+    return measured

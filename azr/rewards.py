@@ -6,6 +6,7 @@ Sources: Absolute Zero (arXiv 2505.03335), Eq. 4 (learnability), Eq. 5 (correctn
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 LearnabilityShape = Literal["paper", "repo", "4p(1-p)"]
@@ -45,6 +46,43 @@ def proposer_reward(valid: bool, repeated: bool, rate: float | None, shape: Lear
     if repeated:
         return REPEATED
     return None if rate is None else learnability(rate, shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """What the curriculum makes of a proposal's reward (curriculum.py); the defaults leave learnability alone."""
+
+    hollow: bool = False  # vacuous, a near copy, or a repeat: worth no more than an invalid one
+    band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
+    too_hard: bool = False  # with a band: what nobody solves costs too, as tasks of this type are too hard now
+    weight: float = 1.0  # of learnability
+    merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
+    bonus: float = 0.0  # for diversity
+
+
+def in_band(rate: float, low: float, high: float) -> float:
+    """1 from `low` to `high`, falling in a straight line to 0 at solve rates of 0 and 1."""
+    return min(1.0, rate / low, (1.0 - rate) / (1.0 - high))
+
+
+def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
+    """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
+
+    weight x merit x learnability + bonus. With a band, the lack of any learnability costs as much as a repeat.
+    """
+    if shaping.hollow:
+        return MALFORMED
+    if repeated:
+        return REPEATED
+    if rate is None:
+        return None
+    if shaping.band is None:
+        value = learnability(rate, shape)
+    elif rate == 1.0 or (rate == 0.0 and shaping.too_hard):
+        return REPEATED
+    else:
+        value = in_band(rate, *shaping.band)
+    return shaping.weight * (shaping.merit * value if value > 0 else value) + shaping.bonus
 
 
 def solver_reward(well_formed: bool, correct: bool) -> float:

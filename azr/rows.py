@@ -100,9 +100,11 @@ class ProposalRow:
 
     @property
     def status(self) -> str:
-        """valid | repeated | invalid"""
+        """valid | vacuous | repeated | invalid"""
         if self.proposal.repeated:
             return "repeated"
+        if self.proposal.vacuous:
+            return "vacuous"
         return "invalid" if self.proposal.task is None else "valid"
 
     def columns(self) -> Columns:
@@ -115,7 +117,7 @@ class ProposalRow:
             "inputs": proposal.inputs,
             "message": proposal.message,
             "status": self.status,
-            "reason": proposal.reason,
+            "reason": proposal.reason or proposal.vacuous,
             "solve_rate": self.solve_rate,
             "reward": self.reward,
             "advantage": self.advantage,

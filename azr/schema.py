@@ -151,6 +151,15 @@ CREATE TABLE evaluation_samples (
     PRIMARY KEY (evaluation, task_id, sample)
 )"""
 
+_COLUMNS = (
+    "run, step, idx, type, status, task_id, solve_rate, reward, advantage, tokens, stop_reason, logprob_mean, "
+    "logprob_min, reason, message, program, inputs, refs, text"
+)
+# A table's check can only be changed with the table.
+_VACUOUS_PROPOSALS = _PROPOSALS.replace("TABLE proposals", "TABLE proposals_2").replace(
+    "'repeated', 'invalid'", "'vacuous', 'repeated', 'invalid'"
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         _RUNS,
@@ -169,6 +178,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX tasks_by_outcome ON tasks (run, solve_rate, step, idx)",
         "CREATE INDEX attempts_by_task ON attempts (run, task_id, step)",
         "CREATE INDEX evaluations_by_run ON evaluations (run, step)",
+    ),
+    (
+        _VACUOUS_PROPOSALS,
+        f"INSERT INTO proposals_2 ({_COLUMNS}) SELECT {_COLUMNS} FROM proposals",
+        "DROP TABLE proposals",
+        "ALTER TABLE proposals_2 RENAME TO proposals",
+        "CREATE INDEX proposals_by_status ON proposals (run, status, step, idx)",
+        "CREATE INDEX proposals_by_type ON proposals (run, type, status, step, idx)",
+        "CREATE INDEX proposals_by_task ON proposals (run, task_id)",
     ),
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from azr import advantages, rewards
 from azr.config import TrainConfig
 from azr.records import ROLES, TASK_TYPES, Attempt, Proposal, Role, Sample, Task, TaskType, Verdict
-from azr.rewards import LearnabilityShape
+from azr.rewards import LearnabilityShape, Shaping
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,17 @@ def score(
     verdicts: Sequence[Verdict],
     config: TrainConfig,
     learnability: LearnabilityShape,
+    shapings: Sequence[Shaping | None] | None = None,
 ) -> Scored:
-    """Reward every proposal and attempt, and whiten within each of the six type x role groups."""
+    """Reward every proposal and attempt, and whiten within each of the six type x role groups.
+
+    `shapings`: what the curriculum makes of each proposal's reward; None leaves it alone.
+    """
     rates = solve_rates(tasks, attempts, verdicts)
-    proposal_rewards = [_proposal_reward(p, rates, config, learnability) for p in proposals]
+    shapings = shapings or [None] * len(proposals)
+    proposal_rewards = [
+        _proposal_reward(p, rates, config, learnability, s) for p, s in zip(proposals, shapings, strict=True)
+    ]
     attempt_rewards = [_attempt_reward(a, v, config) for a, v in zip(attempts, verdicts, strict=True)]
     proposal_advantages: list[float | None] = [None] * len(proposals)
     attempt_advantages = [0.0] * len(attempts)
@@ -76,10 +83,17 @@ def score(
 
 
 def _proposal_reward(
-    proposal: Proposal, rates: dict[str, float], config: TrainConfig, learnability: LearnabilityShape
+    proposal: Proposal,
+    rates: dict[str, float],
+    config: TrainConfig,
+    learnability: LearnabilityShape,
+    shaping: Shaping | None,
 ) -> float | None:
     rate = rates.get(proposal.task.id) if proposal.task else None
-    reward = rewards.proposer_reward(proposal.task is not None, proposal.repeated, rate, learnability)
+    if shaping is not None and proposal.task is not None:
+        reward = rewards.shaped_reward(shaping, proposal.repeated, rate, learnability)
+    else:
+        reward = rewards.proposer_reward(proposal.task is not None, proposal.repeated, rate, learnability)
     if config.reward == "format" and reward is not None:
         return rewards.format_reward(proposal.task is not None, proposal.repeated)
     return reward

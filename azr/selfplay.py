@@ -10,7 +10,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
@@ -18,12 +18,14 @@ import psutil
 from azr import metrics
 from azr.buffer import Buffer
 from azr.config import Config
+from azr.curriculum import Curriculum
 from azr.diversity import DiversityAlarm, GarbageAlarm
 from azr.executor import Executor
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
 from azr.records import Attempt, Proposal, Task, Verdict
+from azr.rewards import Shaping
 from azr.rows import AttemptRow, ProposalRow, TaskRow
 from azr.scoring import Scored, score
 from azr.solver import choose, grade, solve
@@ -50,6 +52,10 @@ class SelfPlay:
     step: int = 0  # the last finished step
     diversity_alarm: DiversityAlarm = field(default_factory=DiversityAlarm)
     garbage_alarm: GarbageAlarm = field(default_factory=GarbageAlarm)
+    curriculum: Curriculum = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.curriculum = Curriculum(self.config.curriculum, self.config.tasks.types)
 
     def seed(self, step: int, phase: str) -> int:
         """The seed of one phase of one step: a function of the run's seed alone."""
@@ -75,6 +81,7 @@ class SelfPlay:
     def state(self) -> dict[str, Any]:
         return {
             "buffer": self.buffer.state(),
+            "curriculum": self.curriculum.state(),
             "alarms": {"diversity": self.diversity_alarm.streak, "garbage": self.garbage_alarm.streak},
             "held_out": self.held_out.digest,
             "resolved": self.resolved,
@@ -83,6 +90,7 @@ class SelfPlay:
     def restore(self, step: int, state: dict[str, Any]) -> None:
         self.step = step
         self.buffer.restore(state["buffer"])
+        self.curriculum.restore(state["curriculum"])
         self.diversity_alarm.streak = state["alarms"]["diversity"]
         self.garbage_alarm.streak = state["alarms"]["garbage"]
 
@@ -95,25 +103,31 @@ def play(s: SelfPlay, step: int) -> None:
     """One self-play step: the model proposes, solves and learns; the store gets every row."""
     clock, tasks_config = Clock(), s.config.tasks
     s.phase(step, "propose")
-    proposals = propose(s.policy, s.buffer, tasks_config, s.seed(step, "propose"), s.progress)
+    proposals = propose(s.policy, s.buffer, s.curriculum, tasks_config, s.seed(step, "propose"), s.progress)
     clock.lap("propose")
     s.phase(step, "validate")
     proposals = validate(proposals, s.executor, s.buffer, s.held_out.covers)
     clock.lap("validate")
     s.phase(step, "solve")
-    new = [p.task for p in proposals if p.task is not None and not p.repeated]
-    tasks = choose(new, s.buffer, tasks_config, random.Random(s.seed(step, "choose")))
+    shapings = s.curriculum.shape(proposals, s.buffer)
+    accepted = [p for p, shaping in zip(proposals, shapings, strict=True) if is_accepted(p, shaping)]
+    new = [p.task for p in accepted if p.task is not None]
+    rng = random.Random(s.seed(step, "choose"))
+    rehearsed = s.curriculum.rehearse(s.buffer, tasks_config.solved, rng)
+    tasks = choose(new, rehearsed, s.buffer, tasks_config, rng)
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
-    scored = score(proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward)
+    scored = score(proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward, shapings)
     clock.lap("grade")
+    untrained = untrained_rates(s, step, [task for task in tasks if task in new], clock)
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
-    for task in new:
-        s.buffer.add(task, step, scored.rates.get(task.id))
+    s.curriculum.observe(accepted, scored.rates)
+    for proposal, task in zip(accepted, new, strict=True):
+        s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
     for task in tasks:
         s.buffer.observe(task, scored.rates[task.id])
     numbers = (
@@ -121,16 +135,37 @@ def play(s: SelfPlay, step: int) -> None:
         | metrics.solve_metrics(tasks, len({t.id for t in new} & scored.rates.keys()), attempts, verdicts, scored)
         | metrics.reward_metrics(scored, proposals, attempts)
         | metrics.buffer_metrics(s.buffer)
+        | metrics.difficulty_metrics(accepted)
+        | s.curriculum.metrics()
+        | untrained
         | {f"update/{name}": value for name, value in updated.items()}
     )
-    record(s, step, proposals, new, tasks, attempts, verdicts, scored, numbers, clock)
+    record(s, step, proposals, accepted, tasks, attempts, verdicts, scored, numbers, clock)
+
+
+def is_accepted(proposal: Proposal, shaping: Shaping | None) -> bool:
+    """Whether a proposal becomes a task of the buffer: valid, new, and not hollow where that counts."""
+    return proposal.task is not None and not proposal.repeated and not (shaping is not None and shaping.hollow)
+
+
+def untrained_rates(s: SelfPlay, step: int, tasks: Sequence[Task], clock: Clock) -> dict[str, float]:
+    """How the model before any training does on these tasks, where the configuration says so; nothing is learnt."""
+    every = s.config.curriculum.untrained_every
+    if not (every and tasks and step % every == 0):
+        return {}
+    s.phase(step, "untrained")
+    with s.policy.untrained():
+        attempts = solve(s.policy, tasks, s.config.tasks, s.seed(step, "untrained"), s.progress)
+    found = metrics.rates("solve/untrained", attempts, grade(attempts, s.executor))
+    clock.lap("untrained")
+    return found
 
 
 def record(
     s: SelfPlay,
     step: int,
     proposals: Sequence[Proposal],
-    new: Sequence[Task],
+    accepted: Sequence[Proposal],
     tasks: Sequence[Task],
     attempts: Sequence[Attempt],
     verdicts: Sequence[Verdict],
@@ -147,8 +182,11 @@ def record(
         "tokens/s": sampled / max(seconds, 1e-9),
         "memory/resident_bytes": float(psutil.Process().memory_info().rss),
     }
-    fresh = {task.id for task in new}
-    rows = [TaskRow(task, "proposed", scored.rates.get(task.id)) for task in new]
+    rows = []
+    for task, hard in ((p.task, p.difficulty) for p in accepted):
+        assert task is not None
+        rows.append(TaskRow(task, "proposed", scored.rates.get(task.id), asdict(hard) if hard else {}))
+    fresh = {row.task.id for row in rows}
     rows += [TaskRow(task, "buffer", scored.rates[task.id]) for task in tasks if task.id not in fresh]
     s.run.record_step(
         step,
@@ -171,4 +209,4 @@ def record(
     if numbers.get("update/skipped") == 1.0:
         s.alarm(step, "no signal: every advantage is zero, the weights stay as they are")
     for view in s.views:
-        view.step(step, numbers, timings, new[-1] if new else None)
+        view.step(step, numbers, timings, accepted[-1].task if accepted else None)

@@ -14,9 +14,11 @@ from azr.prompts import ParsedAnswer
 from azr.records import Attempt, Completion, Sampling, Task, Verdict
 
 
-def choose(new: Sequence[Task], buffer: Buffer, config: TasksConfig, rng: random.Random) -> list[Task]:
-    """`config.solved` tasks: new ones drawn at random, then buffered ones where the new are too few."""
-    chosen = rng.sample(list(new), min(len(new), config.solved))
+def choose(
+    new: Sequence[Task], rehearsed: Sequence[Task], buffer: Buffer, config: TasksConfig, rng: random.Random
+) -> list[Task]:
+    """`config.solved` tasks: the rehearsed ones, new ones drawn at random, then buffered ones where these are few."""
+    chosen = rng.sample(list(new), min(len(new), config.solved - len(rehearsed))) + list(rehearsed)
     missing = config.solved - len(chosen)
     if missing:
         fresh = {task.id for task in chosen}

@@ -37,6 +37,17 @@ def number(metrics: Numbers, name: str) -> str:
     return f"{metrics[name]:+.2f}" if name in metrics else "–"
 
 
+def level(metrics: Numbers, kind: str) -> str:
+    name = f"curriculum/level/{kind}"
+    return f"{metrics[name]:.1f}" if name in metrics else "–"
+
+
+def levels(metrics: Numbers) -> str:
+    """The level of each task type in their order; nothing without adaptive difficulty."""
+    found = [level(metrics, kind) for kind in TASK_TYPES]
+    return f"level {'/'.join(found)}  " if set(found) != {"–"} else ""
+
+
 def duration(seconds: float) -> str:
     seconds = int(seconds)
     if seconds < 90:
@@ -88,7 +99,7 @@ class Terminal:
         """One finished step in one line."""
         return Text(
             f"step {step:>4}/{self.steps}  valid {share(metrics, 'propose/valid'):>4}  "
-            f"solved {share(metrics, 'solve/rate'):>4}  "
+            f"solved {share(metrics, 'solve/rate'):>4}  {levels(metrics)}"
             f"reward propose {number(metrics, 'reward/propose')} solve {number(metrics, 'reward/solve')}  "
             f"{timings['tokens/s']:,.0f} tokens/s  {duration(timings['seconds/step'])} a step, {self._left()} left"
         )
@@ -107,12 +118,13 @@ class Terminal:
             Text(f"{self._left()} left"),
         )
         table = Table.grid(padding=(0, 2))
-        table.add_row("", "valid", "solved", "reward propose", "reward solve")
+        adaptive = ["level"] if levels(self._metrics) else []
+        table.add_row("", "valid", "solved", "reward propose", "reward solve", *adaptive)
         for kind in TASK_TYPES:
             m = self._metrics
             cells = (share(m, f"propose/valid/{kind}"), share(m, f"solve/rate/{kind}"))
             rewards = (number(m, f"reward/propose/{kind}"), number(m, f"reward/solve/{kind}"))
-            table.add_row(Text(kind, style="bold"), *cells, *rewards)
+            table.add_row(Text(kind, style="bold"), *cells, *rewards, *(level(m, kind) for _ in adaptive))
         parts: list[RenderableType] = [bar, table]
         if self._newest is not None:
             pair = self._newest.pairs[0]

@@ -196,6 +196,8 @@ def _check_config(saved: Config, current: Config) -> None:
 
 
 def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str, Any]) -> None:
+    if "curriculum" not in state:
+        raise UserError("the checkpoint is of an AZR without adaptive difficulty: it can be evaluated, but not resumed")
     check_same(*({f"model.{name}": value for name, value in found.items()} for found in (state["resolved"], resolved)))
     if state["held_out"] != held_out.digest:
         raise UserError("data/heldout.jsonl is not the one this run began with: restore it, or start a new run")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 
 from azr.difficulty import size
 from azr.executor import encode, parse_arguments
@@ -30,7 +31,7 @@ def why_vacuous(task: Task, probe: Probe | None) -> str:
     """The reason why this task is hollow, or "". Near copies are `Recent`'s business."""
     if task.type == "induction":
         return _of_pairs(task)
-    tree = minimise(probe.program, probe.seen) if probe else minimise(task.program)
+    tree = probe.core() if probe else minimise(task.program)
     if tree is None:
         return ""
     core = _core(tree)
@@ -108,6 +109,7 @@ def similarity(one: Grams, other: Grams) -> float:
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
+@lru_cache(maxsize=16_384)
 def grams(program: str) -> Grams:
     """The n-grams of the normalised program's tokens; a shorter program is one gram."""
     words = ("", *tokens(program), "")

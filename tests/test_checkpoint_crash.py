@@ -21,6 +21,8 @@ import pytest
 from store_samples import config, step_rows
 
 from azr.checkpoint import load_checkpoint
+from azr.config import CurriculumConfig
+from azr.curriculum import Curriculum
 from azr.store import Run, Store, dump_rows
 from azr.workspace import Workspace
 
@@ -34,25 +36,31 @@ def play(root: Path, watch: Callable[[Store], None] = lambda store: None) -> Non
     with place.lock(), Store(place.database) as store:
         watch(store)
         latest = place.checkpoints.latest()
-        run, step, value = _open(place, store, latest)
+        levels = Curriculum(CurriculumConfig(enabled=True))
+        run, step, value = _open(place, store, latest, levels)
         while step < STEPS:
             step += 1
             value = hashlib.sha256(f"{value}{step}".encode()).hexdigest()
             run.record_event(step, "note", value[:8])
-            run.record_step(step, **step_rows(value))
+            rows = step_rows(value)
+            proposal = rows["proposals"][0].proposal
+            levels.observe([proposal], {proposal.task.id: int(value[:2], 16) / 255})
+            run.record_step(step, **rows | {"metrics": rows["metrics"] | levels.metrics()})
             if step % 2 == 0 or step == STEPS:
                 weights = value.encode()
-                place.checkpoints.save(run, step, _writer(weights), {"value": value})
+                state = {"value": value, "curriculum": levels.state()}
+                place.checkpoints.save(run, step, _writer(weights), state)
         run.finish("finished")
 
 
-def _open(place: Workspace, store: Store, latest: Path | None) -> tuple[Run, int, str]:
+def _open(place: Workspace, store: Store, latest: Path | None, levels: Curriculum) -> tuple[Run, int, str]:
     if latest is None:
         run = store.start_run(config(keep_checkpoints=1), {}, {})
         place.checkpoints.claim(run.name)
         return run, 0, ""
     saved = load_checkpoint(latest)
     value: str = saved.state["value"]
+    levels.restore(saved.state["curriculum"])
     assert (saved.path / "adapter.safetensors").read_text() == value
     place.checkpoints.claim(saved.run_name, saved.step)
     run = store.resume_run(saved.run_id, saved.step, name=saved.run_name, config=saved.config, versions={}, describe={})

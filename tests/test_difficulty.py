@@ -9,10 +9,11 @@ import pytest
 
 from azr.config import ExecutorConfig
 from azr.difficulty import difficulty
-from azr.executor import Executor
-from azr.instrument import instrument
+from azr.executor import Executor, ValidationRequest, encode
+from azr.instrument import MOST_STEPS, instrument
 from azr.minimise import minimise
 from azr.probing import MOST_INPUTS, Probe, changes, probe
+from azr.records import Pair
 
 LOOP = (
     "def f(nums):\n    total = 0\n    for n in nums:\n        if n % 2 == 0:\n            total += n\n    return total"
@@ -32,7 +33,8 @@ def minimal(source: str) -> str:
 
 
 def probed(executor: Executor, program: str, text: str) -> Probe:
-    [found] = probe([(program, text)], executor)
+    [validated] = executor.validate([ValidationRequest(program, (text,))])
+    [found] = probe([(program, validated.pairs[0])], executor)
     assert found is not None
     return found
 
@@ -124,7 +126,31 @@ def test_changed_inputs_keep_their_types_and_differ(arguments: tuple) -> None:
     ["f = lambda x: x", "def g(x): return x", "def f(x:", "def f(x):\n" + "    x += 1\n" * 500 + "    return x"],
 )
 def test_what_cannot_be_measured_is_none(executor: Executor, program: str) -> None:
-    assert probe([(program, "1")], executor) == [None]
+    assert probe([(program, Pair("1", "1", encode(1)))], executor) == [None]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(xs):\n    other = xs\n    other.append(1)\n    return xs",
+        "def f(xs):\n    ys = [0]\n    zs = ys\n    zs.append(xs[0])\n    return ys",
+        "import heapq\ndef f(xs):\n    heap = []\n    heapq.heappush(heap, xs[0])\n    return heap",
+        "def g(xs):\n    xs.append(5)\ndef f(xs):\n    g(xs)\n    return xs",
+    ],
+)
+def test_code_that_only_looks_idle_is_left_in_where_the_output_needs_it(executor: Executor, program: str) -> None:
+    found = probed(executor, program, "[3, 4]")
+    core = found.core()
+    assert not found.folded and core is not None
+    assert ast.unparse(core) == ast.unparse(ast.parse(program))
+
+
+def test_a_run_of_too_many_steps_is_cut_after_the_same_step_every_time(executor: Executor) -> None:
+    count = "def f(n):\n    t = 0\n    for i in range(n):\n        t += i % 7\n    return t"
+    pairs = [(count, executor.validate([ValidationRequest(count, (text,))])[0].pairs[0]) for text in ("50", "20000")]
+    short, long = probe(pairs, executor)
+    assert short is not None and short.steps == 53 < MOST_STEPS
+    assert long is None
 
 
 def test_hostile_names_and_forms_still_run(executor: Executor) -> None:

@@ -331,3 +331,22 @@ def test_other_families_work_or_are_refused(tiny: Path, tmp_path: Path, family: 
         expected = rows.gather(1, torch.tensor(completion.token_ids).unsqueeze(1)).squeeze(1).tolist()
         assert completion.logprobs == pytest.approx(expected, abs=2e-4)
     assert policy.update(samples_of([group]))["logprob_gap"] < 1e-3
+
+
+def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(tiny: Path) -> None:
+    policy, sampling = make_policy(tiny), Sampling(12, seed=5)
+    before = policy.generate(PROMPTS, 2, sampling)
+    policy.update(samples_of(before))
+    trained = policy.generate(PROMPTS, 2, sampling)
+    assert trained != before
+    with policy.untrained():
+        assert policy.generate(PROMPTS, 2, sampling) == before
+    assert policy.generate(PROMPTS, 2, sampling) == trained
+    with pytest.raises(ZeroDivisionError), policy.untrained():
+        raise ZeroDivisionError
+    assert policy.generate(PROMPTS, 2, sampling) == trained
+
+
+def test_full_training_keeps_no_untrained_model(tiny: Path) -> None:
+    with pytest.raises(UserError, match="adapter"), make_policy(tiny, adapter="full").untrained():
+        pass

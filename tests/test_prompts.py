@@ -140,3 +140,24 @@ def test_format_examples_are_valid_proposals() -> None:
     for example in prompts.INDUCTION_EXAMPLES:
         calls = "\n".join(f"{i}: f({text})" for i, text in enumerate(example.inputs, 1))
         assert parse_induction_proposal(f"{calls}\n# {example.message}", 10).reason == ""
+
+
+def test_a_wish_stands_in_the_last_heading_and_references_answer_to_it() -> None:
+    wish = prompts.Wish(("for", "zip"), 4)
+    text = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:2], wish)
+    headings = [line for line in text.split("\n") if line.startswith("# Function")]
+    assert headings == [
+        "# Function 1: for, if; 6 lines",  # the wished construct first
+        "# Function 2: comprehension, slice; 3 lines",
+        "# Function 3: for, zip; 4 lines",
+    ]
+    assert "Use for, zip, in about 4 lines." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
+
+
+def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
+    text = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1])
+    assert text.startswith(
+        "A list of different Python functions, each with an example call.\n\n# Function 1\n```python"
+    )
+    assert text.endswith("\n# Function 2\n```python\ndef f(")
+    assert "Use " not in prompts.propose_chat("deduction", [prompts.IDENTITY])

@@ -46,3 +46,55 @@ def test_a_solve_rate_needs_attempts() -> None:
     assert rewards.solve_rate([True, False, False, False]) == 0.25
     with pytest.raises(ValueError):
         rewards.solve_rate([])
+
+
+BAND = (0.4, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (0.55, 1.0), (0.7, 1.0), (0.85, 0.5), (1.0, 0.0)]
+)
+def test_the_band_by_hand(rate: float, expected: float) -> None:
+    assert rewards.in_band(rate, *BAND) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("shaping", "rate", "expected"),
+    [
+        ({}, 0.25, 0.75),  # the paper's learnability, untouched
+        ({"hollow": True, "bonus": 0.3, "weight": 2.0}, 0.5, -1.0),
+        ({"hollow": True}, None, -1.0),  # it need not be attempted to be known as hollow
+        ({"bonus": 0.3}, None, None),
+        ({"band": BAND}, 1.0, -0.5),
+        ({"band": BAND, "bonus": 0.3}, 1.0, -0.5),  # no bonus for what everybody solves
+        ({"band": BAND, "bonus": 0.3}, 0.0, 0.3),
+        ({"band": BAND, "bonus": 0.3, "too_hard": True}, 0.0, -0.5),
+        ({"band": BAND, "too_hard": True}, 0.2, 0.5),
+        ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.5, 1.5 * 0.8 + 0.1),
+        ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.85, 1.5 * 0.8 * 0.5 + 0.1),
+        ({"weight": 1.5, "merit": 0.5}, 0.5, 1.5 * 0.5 * 0.5),
+    ],
+)
+def test_shaped_rewards_by_hand(shaping: dict, rate: float | None, expected: float | None) -> None:
+    found = rewards.shaped_reward(rewards.Shaping(**shaping), False, rate, "paper")
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_shaping_of_repeats_and_of_negative_learnability() -> None:
+    plain = rewards.Shaping(merit=0.1, weight=2.0)
+    assert rewards.shaped_reward(plain, True, 0.5, "paper") == rewards.REPEATED
+    assert rewards.shaped_reward(rewards.Shaping(hollow=True), True, None, "paper") == rewards.MALFORMED
+    assert rewards.shaped_reward(plain, False, 1.0, "repo") == -1.0  # an easy task's penalty is not made smaller
+
+
+RATES = st.sampled_from([i / 8 for i in range(9)])
+
+
+@given(RATES, st.booleans(), st.floats(1, 2), st.floats(0, 1), st.floats(0, 0.3))
+def test_nothing_valid_earns_less_than_a_repeat_and_nothing_solved_by_all_more(
+    rate: float, too_hard: bool, weight: float, merit: float, bonus: float
+) -> None:
+    shaping = rewards.Shaping(band=BAND, too_hard=too_hard, weight=weight, merit=merit, bonus=bonus)
+    found = rewards.shaped_reward(shaping, False, rate, "paper")
+    assert found is not None and rewards.REPEATED <= found <= 2.3
+    assert (found == rewards.REPEATED) == (rate == 1.0 or (rate == 0.0 and too_hard))

@@ -2,6 +2,7 @@ import pytest
 
 from azr.config import TrainConfig
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
+from azr.rewards import Shaping
 from azr.scoring import Scored, score
 
 DONE = Completion((1, 2), "text", (-0.1, -0.2), "stop")
@@ -59,3 +60,14 @@ def test_a_silent_group_is_counted() -> None:
     scored = score([proposal(None)], [a], [p[0] for p in pairs], [p[1] for p in pairs], TrainConfig(), "paper")
     assert scored.silent_groups == 2
     assert all(s.advantage == 0 for s in scored.samples)
+
+
+def test_shapings_belong_to_their_proposals_and_leave_invalid_ones_alone() -> None:
+    a, b, c = task(1), task(2), task(3)
+    proposals = [proposal(a), proposal(None), proposal(b), proposal(c), proposal(a, repeated=True)]
+    hollow = Shaping(hollow=True)
+    shapings = [Shaping(band=(0.4, 0.7), weight=1.5, bonus=0.1), Shaping(bonus=0.3), hollow, Shaping(), hollow]
+    pairs = attempts(a, [True, False])
+    scored = score(proposals, [a], [p[0] for p in pairs], [p[1] for p in pairs], TrainConfig(), "paper", shapings)
+    assert scored.proposal_rewards == (1.6, -1.0, -1.0, None, -1.0)
+    assert len(scored.samples) == 4 + 2  # a hollow task is learnt from although nobody attempted it

@@ -60,6 +60,14 @@ PAIRS = [
      "def f(xs, k):\n    t = 0\n    for x in xs:\n        t += x * k\n    return t", "[1, 2, 3], 2"),
     ("def f(n):\n    a = n + 1\n    b = a * a\n    c = b - a\n    e = c // 2\n    g = [b, c, e]\n    return n * 2",
      "def f(n):\n    a = n + 1\n    b = a * a\n    c = b - a\n    e = c // 2\n    g = [b, c, e]\n    return g", "3"),
+    ("def f(num):\n    return 0 if num == 0 else num", "def f(num):\n    return 0 if num < 3 else num * num", "5"),
+    ("def f(x):\n    if x:\n        return x\n    return x",
+     "def f(x):\n    if x:\n        return [x]\n    return x", "4"),
+    ("def f(xs):\n    xs.sort(key=lambda v: 0)\n    return xs",
+     "def f(xs):\n    xs.sort(key=lambda v: -v)\n    return xs", "[3, 1, 2]"),
+    ("def f(x, k):\n    return max(x, x)", "def f(x, k):\n    return max(x, k) - min(x, k)", "3, 8"),
+    ("def f(s):\n    t = ''\n    for c in s:\n        t += c\n    return t",
+     "def f(s):\n    t = ''\n    for c in s:\n        t = c + t\n    return t", "'hello'"),
 ]  # fmt: skip
 
 BASES = [
@@ -100,7 +108,7 @@ def found() -> Iterator[dict[tuple[str, str], tuple[Task, Probe | None]]]:
     with Executor(ExecutorConfig(lanes=1)) as executor:
         validations = executor.validate([ValidationRequest(source, (text,)) for source, text in programs])
         assert [v.reason for v in validations] == [""] * len(programs)
-        probes = probe(programs, executor)
+        probes = probe([(p[0], v.pairs[0]) for p, v in zip(programs, validations, strict=True)], executor)
     tasks = [Task("deduction", p[0], v.pairs) for p, v in zip(programs, validations, strict=True)]
     yield {p: pair for p, pair in zip(programs, zip(tasks, probes, strict=True), strict=True)}
 

@@ -112,7 +112,7 @@ def task(store: Store, run_id: int, task_id: str, step: int | None) -> Row | Non
 
 
 def proposals(store: Store, run_id: int, query: Mapping[str, str]) -> Row:
-    """A page of proposals. Filters: status (valid, repeated, invalid), type, step, q (part of text or reason)."""
+    """A page of proposals. Filters: status (valid, vacuous, repeated, invalid), type, step, q (text or reason)."""
     where, values = _filters(query, ("type", "status"), ("text", "reason"))
     columns = f"{_PROPOSAL_COLUMNS}, program, message, text"
     page = _page(store, "proposals", columns, run_id, where, values, query)

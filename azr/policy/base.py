@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,13 @@ class Policy(Protocol):
         """Sample `samples_per_prompt` completions of each prompt; one Group a prompt, in order.
 
         The same prompts, weights and `sampling.seed` give the same groups.
+        """
+        ...
+
+    def untrained(self) -> AbstractContextManager[None]:
+        """While it is open, `generate` samples from the model as it was before any training.
+
+        Raises UserError for a policy that no longer has those weights (full fine-tuning).
         """
         ...
 

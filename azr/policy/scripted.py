@@ -6,7 +6,8 @@ Token ids are code points, so any text is a legal completion; `update` records i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from azr.errors import UserError
@@ -24,6 +25,7 @@ class ScriptedPolicy:
         self.style = style
         self.count = 0  # completions written
         self.updates: list[list[Sample]] = []
+        self.is_untrained = False  # whether `untrained` is open: a script may look at it
 
     def generate(
         self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
@@ -51,6 +53,15 @@ class ScriptedPolicy:
             return Completion(ids, text[: sampling.max_new_tokens], (-1.0,) * len(ids), "length")
         ids = (*map(ord, text), 0)
         return Completion(ids, text, (-1.0,) * len(ids), "eos")
+
+    @contextmanager
+    def untrained(self) -> Iterator[None]:
+        """See `Policy.untrained`."""
+        self.is_untrained = True
+        try:
+            yield
+        finally:
+            self.is_untrained = False
 
     def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """Records the samples; the metrics of a model that learnt nothing."""

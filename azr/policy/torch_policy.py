@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,19 @@ class TorchPolicy:
         ids = [text.encode(self.tokenizer, prompt, self.style == "chat")[-room:] for prompt in prompts]
         completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
         return [Group(*row) for row in zip(prompts, ids, map(tuple, completions), strict=True)]
+
+    @contextmanager
+    def untrained(self) -> Iterator[None]:
+        """See `Policy.untrained`. The adapter's frozen base weights take the merged ones' place for a while."""
+        if self.wrapped is None:
+            raise UserError("the untrained weights are not kept with model.adapter=full: take lora")
+        with torch.no_grad():
+            for name, linear in self.linears.items():
+                self.generator.model.get_submodule(name).weight.copy_(linear.layer.get_base_layer().weight)
+        try:
+            yield
+        finally:
+            self.refresh()
 
     def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """See `Policy.update`. One optimizer step on all samples; none if no sample carries a signal."""

@@ -44,10 +44,44 @@ def clever(prompt: str, number: int) -> str:
     return "0)\n"
 
 
+STATEMENTS = (
+    "for i in range(3):\n        x += i",
+    "x = x * 2 if x % 2 else x - 1",
+    "y = [x, x + 1]\n    x = sum(y)",
+    "while x > 40:\n        x -= 7",
+    "s = str(x)\n    x = len(s) + x",
+    "x = max(x, 9 - x)",
+    "d = {x: 2}\n    x = x + d[x]",
+    "x = sorted((x, 5))[0] + x",
+)
+
+
+def inventive(prompt: str, number: int) -> str:
+    """As `clever`, but no two programs are alike: statements chosen by the number's digits. Every third is hollow."""
+    if not prompt.startswith("A list of different") and not prompt.endswith("=="):
+        return clever(prompt, number)
+    if prompt.endswith("=="):  # our own program: it may run here
+        source, _, given = prompt[prompt.rindex("\ndef f(") :].rpartition("\nf(")
+        names: dict[str, Any] = {}
+        exec(source, names)
+        return f" {names['f'](int(given.split(')')[0])) if number % 2 else 'wrong'}\n"
+    if number % 3 == 0:
+        return f"x):\n    return x if x != {99 + number} else x\n\nf({number})\n```"
+    chosen = [STATEMENTS[number // 8**place % 8] for place in (0, 1, 2)]
+    return f"x):\n    {chr(10).join(chosen).replace(chr(10), chr(10) + '    ')}\n    return x\n\nf({number})\n```"
+
+
 def config(**changes: Any) -> Config:
     values: dict[str, Any] = {
         "train": {"steps": 4, "save_every": 2},
-        "tasks": {"prompts": 3, "proposals_per_prompt": 2, "solved": 4, "attempts": 4, "induction_inputs": 2},
+        "tasks": {
+            "prompts": 3,
+            "proposals_per_prompt": 2,
+            "solved": 4,
+            "attempts": 4,
+            "induction_inputs": 2,
+            "proposal_tokens": 200,
+        },
         "executor": {"lanes": 1},
     }
     for section, keys in changes.items():
@@ -105,11 +139,13 @@ def test_a_run_proposes_solves_learns_and_is_recorded(
     assert "step    4/4" in shown and "checkpoint-0004" in shown
 
 
-def test_stopped_and_resumed_gives_the_same_rows(play: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("enabled", [False, True])
+def test_stopped_and_resumed_gives_the_same_rows(play: Any, tmp_path: Path, enabled: bool) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    play(place=whole)
-    play(place=parts, train={"steps": 2, "save_every": 2})
-    play(place=parts, resume=parts / "models" / "checkpoint-0002")
+    adaptive = {"curriculum": {"enabled": enabled, "untrained_every": 3 * enabled}}
+    play(inventive, place=whole, **adaptive)
+    play(inventive, place=parts, train={"steps": 2, "save_every": 2}, **adaptive)
+    play(inventive, resume=parts / "models" / "checkpoint-0002", place=parts, **adaptive)
     assert rows(whole) == rows(parts)
 
 
@@ -128,10 +164,11 @@ def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
         play(resume=tmp_path / "models" / "checkpoint-0002")
 
 
-def test_held_out_programs_never_become_tasks(play: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("enabled", [False, True])
+def test_held_out_programs_never_become_tasks(play: Any, tmp_path: Path, enabled: bool) -> None:
     task = Task("deduction", "def f(renamed):\n    return renamed + 12345", (Pair("1", "12346", b"1"),))
     heldout.save([task], tmp_path / "data" / "heldout.jsonl")
-    play()
+    play(curriculum={"enabled": enabled})
     found = rows(tmp_path)
     own = [row for row in found["proposals"] if row["type"] != "induction"]
     assert {row["reason"] for row in own} == {"held out"}
@@ -307,3 +344,95 @@ def test_ctrl_c_in_an_evaluation_ends_it_and_a_resume_goes_on_with_it(
     path = tmp_path / "models" / "checkpoint-0002"
     assert play(policy_type=Examined, resume=path, **evaluated(tmp_path, train={"save_every": 10}))[0] == 0
     assert scores(tmp_path)[1:] == [("RUN/step-0002", 2, 1.0), ("RUN/step-0004", 4, 1.0)]
+
+
+# --- adaptive difficulty ----------------------------------------------------------------------------------------------
+
+
+def numbers(found: dict[str, Any]) -> list[dict[str, float]]:
+    return [json.loads(row["metrics"]) for row in found["steps"]]
+
+
+def test_with_the_curriculum_hollow_proposals_cost_and_never_become_tasks(
+    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert play(inventive, curriculum={"enabled": True}, train={"steps": 6})[0] == 0
+    found = rows(tmp_path)
+    hollow = [row for row in found["proposals"] if row["status"] == "vacuous"]
+    assert hollow and {row["reward"] for row in hollow} == {-1.0}
+    assert {"identity: the output is one of the arguments"} <= {row["reason"] for row in hollow}
+    tasks = {row["task_id"] for row in found["tasks"]}
+    assert tasks and not tasks & {row["task_id"] for row in hollow}
+    levels = [m["curriculum/level/abduction"] for m in numbers(found)]
+    assert len(set(levels)) > 1 and all(0 <= level <= 10 for level in levels)
+    assert all("difficulty/median_structural" in m for m in numbers(found))
+    assert "level " in capsys.readouterr().out
+
+
+def test_the_curriculum_rehearses_buffered_tasks(play: Any, tmp_path: Path) -> None:
+    adaptive = {"enabled": True, "means": ["rehearsal"], "rehearsal": 0.5}
+    play(inventive, curriculum=adaptive, train={"steps": 4})
+    solved = [(m["solve/tasks"], m["solve/new"]) for m in numbers(rows(tmp_path))]
+    assert solved[0] == (4, 4)  # the buffer is empty
+    assert solved[-1] == (4, 2)
+    old = [row for row in rows(tmp_path)["tasks"] if row["origin"] == "buffer"]
+    attempts = {(row["step"], row["task_id"]) for row in rows(tmp_path)["attempts"]}
+    assert old and all((row["step"], row["task_id"]) in attempts for row in old)  # fresh ones
+
+
+def test_without_any_mean_the_curriculum_only_watches(play: Any, tmp_path: Path) -> None:
+    """Its rows are those of the plain loop, apart from its own numbers."""
+    plain, watched = tmp_path / "plain", tmp_path / "watched"
+    _, one = play(inventive, place=plain)
+    _, other = play(inventive, place=watched, curriculum={"enabled": True, "means": []})
+    assert one.updates == other.updates
+    for table in ("proposals", "tasks", "attempts", "events"):
+        assert rows(plain)[table] == rows(watched)[table]
+    own = [{k: v for k, v in m.items() if not k.startswith("curriculum/")} for m in numbers(rows(watched))]
+    assert own == numbers(rows(plain)) != numbers(rows(watched))
+
+
+class Remembering(Scripted):
+    """Before any training it solves nothing; its answers then do not move its counter."""
+
+    def generate(
+        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
+        if not self.is_untrained:
+            return super().generate(prompts, samples_per_prompt, sampling, progress)
+        return ScriptedPolicy(["nothing\n"]).generate(prompts, samples_per_prompt, sampling, progress)
+
+
+def test_the_untrained_model_is_asked_now_and_then_and_nothing_else_changes(play: Any, tmp_path: Path) -> None:
+    plain, asked = tmp_path / "plain", tmp_path / "asked"
+    _, one = play(inventive, place=plain)
+    _, other = play(inventive, place=asked, policy_type=Remembering, curriculum={"untrained_every": 2})
+    assert one.updates == other.updates
+    found = numbers(rows(asked))
+    assert [m.get("solve/untrained") for m in found] == [None, 0.0, None, 0.0]
+    assert rows(asked)["attempts"] == rows(plain)["attempts"]
+
+
+def test_a_checkpoint_without_a_curriculum_is_refused(
+    play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        state = train.SelfPlay.state
+        patch.setattr(train.SelfPlay, "state", lambda s: {k: v for k, v in state(s).items() if k != "curriculum"})
+        play()
+    with pytest.raises(UserError, match="adaptive difficulty"):
+        play(resume=tmp_path / "models" / "checkpoint-0004")
+
+
+def test_every_number_of_a_run_is_explained(play: Any, tmp_path: Path) -> None:
+    from azr.dashboard.columns import Columns
+    from azr.dashboard.explanations import explanations
+
+    play(inventive, curriculum={"enabled": True, "untrained_every": 2})
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        columns = Columns(1)
+        columns.update(store)
+    known = explanations()
+    families = {name.removesuffix("*") for name in known if name.endswith("/*")}
+    unknown = [name for name in columns.values if name not in known and not name.startswith(tuple(families))]
+    assert not unknown and "difficulty/median_dynamic/abduction" in columns.values

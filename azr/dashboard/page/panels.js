@@ -18,12 +18,17 @@ export const PANELS = {
     { title: "Zero variance", series: [["update/zero_advantage", "samples without advantage"], ["update/importance_capped", "weights capped"], ["update/clip_fraction", "clipped"]], range: SHARE },
     { title: "Silent groups", series: [["advantage/silent_groups", "groups of six"]], range: [0, 6] },
     { title: "Response length", series: [["propose/tokens", "proposals"], ["solve/tokens", "answers"]] },
-    { title: "Cut or repeated", series: [["propose/cut", "cut"], ["propose/repeated", "repeated"]], range: SHARE },
+    { title: "Cut, repeated or vacuous", series: [["propose/cut", "cut"], ["propose/repeated", "repeated"], ["propose/vacuous", "vacuous"]], range: SHARE },
     { title: "Time per phase", series: ["propose", "validate", "solve", "grade", "update"].map((phase) => [`seconds/${phase}`, phase]), stacked: true },
     { title: "Speed", series: [["tokens/s", "tokens/s while sampling"]] },
     { title: "Memory", series: [["memory/resident_bytes", "resident"]] },
   ],
   difficulty: [
+    { title: "Level", series: types("curriculum/level"), range: [0, 10] },
+    { title: "Median structural difficulty", series: [["difficulty/median_structural", "all"], ...types("difficulty/median_structural")] },
+    { title: "Median dynamic difficulty", series: [["difficulty/median_dynamic", "all"], ...types("difficulty/median_dynamic")] },
+    { title: "Solve rate of new tasks, smoothed", series: types("curriculum/rate"), range: SHARE },
+    { title: "Solve rate of the untrained model", series: [["solve/untrained", "all"], ...types("solve/untrained")], range: SHARE },
     { title: "Solve rate of the step's tasks", series: [["tasks/solved_all", "all"], ["tasks/solved_most", "most"], ["tasks/solved_half", "about half"], ["tasks/solved_few", "few"], ["tasks/solved_none", "none"]], stacked: true, range: SHARE },
     { title: "Tasks solved sometimes", series: [["solve/in_between", "0 < r̄ < 1"]], range: SHARE },
     { title: "Program size", series: [["tasks/characters", "characters"]] },
@@ -48,7 +53,7 @@ export function otherPanels(names, view) {
     if (drawn.has(name) || ofDifficulty(name) !== (view === "difficulty")) continue;
     const [group, ...rest] = name.split("/");
     // Measures differ in unit: only counts of one kind share a chart.
-    const key = group === "rejected" ? group : rest.length > 1 ? `${group}/${rest[0]}` : name;
+    const key = group === "rejected" || group === "vacuous" ? group : rest.length > 1 ? `${group}/${rest[0]}` : name;
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push([name, rest.join(" ").replaceAll("_", " ") || group]);
   }

@@ -108,7 +108,8 @@ export class Tasks {
 
 export class Proposals {
   constructor() {
-    const status = choose("status", "Verdict", [["invalid", "rejected"], ["repeated", "repeated"], ["valid", "valid"]], state().status ?? "invalid");
+    const verdicts = [["invalid", "rejected"], ["repeated", "repeated"], ["vacuous", "vacuous"], ["valid", "valid"]];
+    const status = choose("status", "Verdict", verdicts, state().status ?? "invalid");
     this.list = new List("proposals", [status, typeChoice(), stepField(), searchField("text or reason")], proposalTable);
     this.node = el("div", {}, el("h1", {}, "Proposals"), this.list.node);
   }

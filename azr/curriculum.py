@@ -1,0 +1,241 @@
+"""Adaptive difficulty: a level per task type, and the small means by which it acts.
+
+The law: the solve rate of a type's new tasks is smoothed; above the band the level rises, below it falls, in proportion
+to how far outside the smoothed rate is. A level is a target difficulty (structural and dynamic, see difficulty.py). It
+rises no further while the proposed tasks stay far behind that target: a level that runs away from what the model can
+write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
+
+- vacuity: hollow tasks, near copies and repeats earn no more than invalid ones and never become tasks
+- band: what is paid for is a solve rate inside the band; a task that everybody solves costs, and so does one that
+  nobody solves while the tasks of its type are too hard
+- prompt: the prompt asks for constructs (rare ones more often) and a number of lines
+- references: shown are tasks near the target difficulty, unlike each other
+- floor: a task below the target difficulty earns less
+- weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
+- mix: a type whose tasks nobody or everybody solves gets fewer prompts
+- diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
+- rehearsal: a share of the solved tasks are buffered ones that were in the band
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from azr import constructs
+from azr.buffer import Buffer, Entry
+from azr.config import CurriculumConfig
+from azr.prompts import NO_WISH, Wish
+from azr.records import TASK_TYPES, Difficulty, Proposal, Task, TaskType
+from azr.rewards import Shaping
+from azr.vacuity import grams, similarity
+
+TOP = 10.0  # levels go from 0 to TOP
+GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
+SMOOTHING = 0.3  # weight of the newest step's solve rate
+FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
+SHORTLIST = 4  # references are chosen among this many times as many
+STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
+AGEING = 30  # steps in which the weight of a reference falls by a factor of e
+VARIED = 0.3  # share of different outputs among the probed runs from which a task cannot be guessed
+RECENT = 256  # newest tasks of a type, among which a construct is rare or not
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    level: float
+    rate: float | None  # smoothed solve rate of new tasks; None before the first
+
+
+def step(now: Level, rate: float, reach: float, config: CurriculumConfig) -> Level:
+    """The law, pure: the level after a step whose new tasks had this mean solve rate and this median `reached`."""
+    smooth = rate if now.rate is None else (1 - SMOOTHING) * now.rate + SMOOTHING * rate
+    low, high = config.band_low, config.band_high
+    change = 0.0
+    if smooth > high and reach >= FOLLOWING:
+        change = GAIN * (smooth - high) / (1 - high)
+    elif smooth < low:
+        change = -GAIN * (low - smooth) / low
+    return Level(min(TOP, max(0.0, now.level + change)), smooth)
+
+
+def target(level: float) -> tuple[float, float]:
+    """Structural and dynamic difficulty that a level asks for: from `return x + 1` to the harder half of CRUXEval."""
+    return 20.0 + 6.0 * level, 1.3**level
+
+
+def reached(difficulty: Difficulty | None, level: float) -> float:
+    """How much of the target a task reaches, 0 to 1. Guessing among few outputs counts as easy."""
+    if difficulty is None:
+        return 0.5
+    structural, dynamic = target(level)
+    share = min(1.0, difficulty.structural / structural)
+    if difficulty.dynamic is not None and difficulty.variety is not None:
+        guessing = min(1.0, difficulty.variety / VARIED)
+        share = math.sqrt(share * min(1.0, difficulty.dynamic / dynamic)) * guessing
+    return share
+
+
+class Curriculum:
+    """The controller. Switched off, it changes nothing and only keeps its level where it began."""
+
+    def __init__(self, config: CurriculumConfig, types: Sequence[TaskType] = TASK_TYPES) -> None:
+        self.config = config
+        self.types = tuple(types)
+        self.levels: dict[TaskType, Level] = {kind: Level(config.start_level, None) for kind in self.types}
+
+    def uses(self, mean: str) -> bool:
+        return self.config.enabled and mean in self.config.means
+
+    def observe(self, accepted: Sequence[Proposal], rates: Mapping[str, float]) -> None:
+        """Take in this step's new tasks and their solve rates (by task id); a type without any stays where it is."""
+        if not self.config.enabled:
+            return
+        for kind, now in self.levels.items():
+            own = [(p.task.id, p.difficulty) for p in accepted if p.task is not None and p.type == kind]
+            found = [rates[task] for task, _ in own if task in rates]
+            if found:
+                reach = median(reached(difficulty, now.level) for _, difficulty in own)
+                self.levels[kind] = step(now, sum(found) / len(found), reach, self.config)
+
+    # --- what to propose ---------------------------------------------------------------------------------------------
+
+    def deal(self, prompts: int) -> list[TaskType]:
+        """The type of each prompt: one for each type at least where there is room, the rest by weight."""
+        if not self.uses("mix"):
+            return [self.types[i % len(self.types)] for i in range(prompts)]
+        weights = {kind: self._weight(self.levels[kind].rate) for kind in self.types}
+        dealt = list(self.types[:prompts])
+        while len(dealt) < prompts:  # Sainte-Lague: whoever has the fewest for their weight is next
+            dealt.append(max(self.types, key=lambda kind: weights[kind] / (2 * dealt.count(kind) + 1)))
+        return dealt
+
+    def _weight(self, rate: float | None) -> float:
+        """1 inside the band, falling to 0.4 at a rate of 0 or 1."""
+        low, high = self.config.band_low, self.config.band_high
+        if rate is None or low <= rate <= high:
+            return 1.0
+        outside = (low - rate) / low if rate < low else (rate - high) / (1 - high)
+        return 1.0 - 0.6 * outside
+
+    def wish(self, kind: TaskType, buffer: Buffer, rng: random.Random) -> Wish:
+        """Constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
+        if not self.uses("prompt") or kind == "induction":
+            return NO_WISH
+        level = self.levels[kind].level
+        common = self._frequencies(kind, buffer)
+        count = 1 + (level >= 2) + (level >= 5)
+        keys = {name: rng.random() ** (common[name] + 0.1) for name in constructs.CONSTRUCTS}
+        chosen = sorted(constructs.CONSTRUCTS, key=lambda name: keys[name], reverse=True)[:count]
+        return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))))
+
+    def references(self, kind: TaskType, buffer: Buffer, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
+        """Tasks to show: drawn near the target difficulty and among the newer, then the most different of those."""
+        if not self.uses("references"):
+            return [t for t in buffer.sample(kind, count + 1, rng) if t.program != avoid][:count]
+        pool = [e for e in buffer.entries(kind) if e.step >= 0 and e.task.program != avoid]
+        drawn = self._near(pool, self.levels[kind].level, SHORTLIST * count, rng)
+        shown = drawn[:1]
+        while drawn and len(shown) < min(count, len(drawn)):
+            rest = [task for task in drawn if task not in shown]
+            shown.append(min(rest, key=lambda task: _nearest(task.program, [s.program for s in shown])))
+        return shown
+
+    def program(self, buffer: Buffer, rng: random.Random) -> str | None:
+        """A buffered program for an induction proposal."""
+        if not self.uses("references"):
+            return buffer.sample_program(rng)
+        pool = [e for kind in ("deduction", "abduction") for e in buffer.entries(kind) if e.step >= 0]
+        level = self.levels["induction"].level if "induction" in self.levels else self.config.start_level
+        tasks = self._near(pool, level, 1, rng)
+        return tasks[0].program if tasks else None
+
+    def _near(self, pool: Sequence[Entry], level: float, count: int, rng: random.Random) -> list[Task]:
+        """A weighted draw without replacement: weights fall with age and with distance to the target."""
+        newest = max((entry.step for entry in pool), default=0)
+        keys = []
+        for entry in pool:
+            far = 1.0
+            if entry.difficulty is not None:
+                far = abs(math.log(max(entry.difficulty.structural, 1.0) / target(level)[0]))
+            # Gumbel's trick: the largest of log weight - log(-log u) are a weighted sample without replacement.
+            noise = -math.log(-math.log(rng.uniform(1e-12, 1.0 - 1e-12)))
+            keys.append(noise - STEEP * far - (newest - entry.step) / AGEING)
+        return [pool[i].task for i in sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)[:count]]
+
+    # --- what to pay for ---------------------------------------------------------------------------------------------
+
+    def shape(self, proposals: Sequence[Proposal], buffer: Buffer) -> list[Shaping | None]:
+        """How each proposal's reward is shaped; None without the controller."""
+        if not self.config.enabled:
+            return [None] * len(proposals)
+        common = {kind: self._frequencies(kind, buffer) for kind in self.types}
+        return [self._shape(proposal, common[proposal.type]) for proposal in proposals]
+
+    def _shape(self, proposal: Proposal, common: Mapping[str, float]) -> Shaping:
+        now = self.levels[proposal.type]
+        own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
+        return Shaping(
+            hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
+            band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
+            too_hard=now.rate is not None and now.rate < self.config.band_low,
+            weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
+            merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
+            bonus=self._bonus(proposal, common) if own and self.uses("diversity") else 0.0,
+        )
+
+    def _bonus(self, proposal: Proposal, common: Mapping[str, float]) -> float:
+        """Distance to the references + rarity of the constructs + share of the wish that came true, summed, capped.
+
+        Two of the three in full reach the cap. (The paper's intrinsic rewards, which it leaves off.)
+        """
+        program = proposal.program or ""
+        used = constructs.constructs(program)
+        distance = 1.0 - max((similarity(grams(program), grams(r)) for r in proposal.references), default=0.0)
+        rarity = max((1.0 - common[name] for name in used), default=0.0)
+        wanted = set(proposal.wish)
+        kept = len(wanted & used) / len(wanted) if wanted else 0.0
+        return min(self.config.diversity_cap, self.config.diversity_cap * (distance + rarity + kept) / 2)
+
+    def _frequencies(self, kind: TaskType, buffer: Buffer) -> dict[str, float]:
+        newest = buffer.entries(kind)[-RECENT:]
+        return constructs.frequencies(e.task.program for e in newest if e.step >= 0)
+
+    # --- what to solve -----------------------------------------------------------------------------------------------
+
+    def rehearse(self, buffer: Buffer, solved: int, rng: random.Random) -> list[Task]:
+        """Buffered tasks for fresh attempts: their last solve rate was in the band (widened by an eighth)."""
+        if not self.uses("rehearsal"):
+            return []
+        low, high = self.config.band_low - 0.125, self.config.band_high + 0.125
+        pool = [
+            entry.task
+            for kind in self.types
+            for entry in buffer.entries(kind)
+            if entry.step >= 0 and entry.solve_rate is not None and low <= entry.solve_rate <= high
+        ]
+        return rng.sample(pool, min(len(pool), round(self.config.rehearsal * solved)))
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for kind, now in self.levels.items() if self.config.enabled else ():
+            found[f"curriculum/level/{kind}"] = now.level
+            if now.rate is not None:
+                found[f"curriculum/rate/{kind}"] = now.rate
+        return found
+
+    def state(self) -> dict[str, Any]:
+        return {kind: [now.level, now.rate] for kind, now in self.levels.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.levels = {kind: Level(*state[kind]) for kind in self.types}
+
+
+def _nearest(program: str, others: Sequence[str]) -> float:
+    return max(similarity(grams(program), grams(other)) for other in others)
