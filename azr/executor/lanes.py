@@ -195,7 +195,7 @@ class Lanes:
     """All lanes and the loop that feeds them."""
 
     def __init__(self, count: int, memory_mb: int, worlds: Iterable[str]) -> None:
-        self.selector = selectors.DefaultSelector()
+        self.selector = selectors.PollSelector()  # for few sockets that change often, quicker than epoll
         self.lanes = [Lane(memory_mb, self.selector) for _ in range(count or available_cores())]
         worlds = tuple(worlds)
         try:

@@ -74,41 +74,64 @@ class UnknownMachine(Exception):
 
 
 def seccomp_program(machine: str) -> list[tuple[int, int, int, int]]:
-    """The filter as BPF instructions (code, jump if true, jump if false, constant)."""
+    """The filter as BPF instructions (code, jump if true, jump if false, constant).
+
+    Every child installs it anew, and the kernel then tries it on every number that there is. So it is short (the
+    returns are shared) and searches by halves instead of comparing with one number after the other.
+    """
     if machine not in _SYSCALLS:
         raise UnknownMachine(machine)
     numbers = _SYSCALLS[machine]
-    program = [(_LOAD, 0, 0, _ARCH), (_JEQ, 1, 0, _AUDIT_ARCH[machine]), (_RETURN, 0, 0, _RET_KILL), (_LOAD, 0, 0, _NR)]
-    if machine == "x86_64":
-        program += [(_JGE, 0, 1, _X32_BIT), (_RETURN, 0, 0, _RET_KILL)]
-    for name in _ALLOWED:
-        program += [(_JEQ, 0, 1, numbers[name]), (_RETURN, 0, 0, _RET_ALLOW)]
-    for name in _WITHOUT_EXEC:
-        program += [
-            (_JEQ, 0, 4, numbers[name]),
-            (_LOAD, 0, 0, _argument(2)),
-            (_JSET, 0, 1, _PROT_EXEC),
-            (_RETURN, 0, 0, _RET_ERRNO | errno.EPERM),
-            (_RETURN, 0, 0, _RET_ALLOW),
-        ]
-    program += [
-        (_JEQ, 0, 4, numbers["write"]),
-        (_LOAD, 0, 0, _argument(0)),
-        (_JEQ, 0, 1, JOB_DESCRIPTOR),
-        (_RETURN, 0, 0, _RET_ALLOW),
-        (_RETURN, 0, 0, _RET_ERRNO | errno.EBADF),
+    cases = {numbers[name]: "allow" for name in _ALLOWED}
+    cases |= {numbers[name]: "without exec" for name in _WITHOUT_EXEC}
+    cases |= {numbers["write"]: "write", numbers["futex"]: "futex"}
+    cases |= {numbers[name]: "kill" for name in _FATAL if name in numbers}
+    limit = [(_JGE, "kill", "", _X32_BIT)] if machine == "x86_64" else []
+    return _assemble([
+        (_LOAD, "", "", _ARCH), (_JEQ, "", "kill", _AUDIT_ARCH[machine]), (_LOAD, "", "", _NR), *limit,
+        *_search(sorted(cases.items())),
+        "without exec", (_LOAD, "", "", _argument(2)), (_JSET, "refuse", "allow", _PROT_EXEC),
+        "write", (_LOAD, "", "", _argument(0)), (_JEQ, "allow", "bad file", JOB_DESCRIPTOR),
         # A single thread never waits for a futex, except in a deadlock: tell it that the time is up.
-        (_JEQ, 0, 5, numbers["futex"]),
-        (_LOAD, 0, 0, _argument(1)),
-        (_AND, 0, 0, _FUTEX_COMMANDS),
-        (_JEQ, 0, 1, _FUTEX_WAKE),
-        (_RETURN, 0, 0, _RET_ALLOW),
-        (_RETURN, 0, 0, _RET_ERRNO | errno.ETIMEDOUT),
-    ]
-    for name in _FATAL:
-        if name in numbers:
-            program += [(_JEQ, 0, 1, numbers[name]), (_RETURN, 0, 0, _RET_KILL)]
-    return [*program, (_RETURN, 0, 0, _RET_ERRNO | errno.EPERM)]
+        "futex", (_LOAD, "", "", _argument(1)), (_AND, "", "", _FUTEX_COMMANDS),
+        (_JEQ, "allow", "time is up", _FUTEX_WAKE),
+        "allow", (_RETURN, "", "", _RET_ALLOW), "kill", (_RETURN, "", "", _RET_KILL),
+        "refuse", (_RETURN, "", "", _RET_ERRNO | errno.EPERM), "bad file", (_RETURN, "", "", _RET_ERRNO | errno.EBADF),
+        "time is up", (_RETURN, "", "", _RET_ERRNO | errno.ETIMEDOUT),
+    ])  # fmt: skip
+
+
+_Step = tuple[int, str, str, int] | str  # code, where to go if true and if false ("": on), constant; or a label
+
+
+def _search(cases: list[tuple[int, str]]) -> list[_Step]:
+    """Go where the number's case says; any other number is refused."""
+    if len(cases) <= 3:
+        chain: list[_Step] = [(_JEQ, label, "", number) for number, label in cases[:-1]]
+        number, label = cases[-1]
+        return [*chain, (_JEQ, label, "refuse", number)]
+    middle = len(cases) // 2
+    split = cases[middle][0]
+    return [
+        (_JGE, f"from {split}", "", split), *_search(cases[:middle]), f"from {split}", *_search(cases[middle:])
+    ]  # fmt: skip
+
+
+def _assemble(steps: list[_Step]) -> list[tuple[int, int, int, int]]:
+    """Labels become distances."""
+    positions: dict[str, int] = {}
+    instructions: list[tuple[int, str, str, int]] = []
+    for step in steps:
+        if isinstance(step, str):
+            positions[step] = len(instructions)
+        else:
+            instructions.append(step)
+
+    def distance(label: str, position: int) -> int:
+        return positions[label] - position - 1 if label else 0
+
+    return [(code, distance(yes, i), distance(no, i), constant) for i, (code, yes, no, constant) in
+            enumerate(instructions)]  # fmt: skip
 
 
 class _FilterProgram(ctypes.Structure):

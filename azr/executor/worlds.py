@@ -172,6 +172,7 @@ def scatter_addresses(world: str) -> list[object]:
 def preload() -> None:
     """Import everything that a program may import; later no file can be opened."""
     sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL makes every fork slower; hashlib has its own
+    sys.modules["_uuid"] = None  # type: ignore[assignment]  # `uuid` works without, and every mapping costs time
     os.register_at_fork = lambda **callbacks: None  # `random` would seed itself anew in every child
     for name in itertools.chain(ALLOWED_MODULES, _PRELOADED, (f"encodings.{name}" for name in _ENCODINGS)):
         try:

@@ -14,7 +14,7 @@ from azr.executor.judge import Report
 
 START_SECONDS = 60.0  # a loaded machine may take long to start an interpreter
 _SCRIPT = Path(__file__).with_name("zygote.py")
-_BUFFER = 256 * 1024  # socket buffers: small by default on macOS
+_BUFFER = 256 * 1024  # macOS's own socket buffers are small
 
 
 class ZygoteDied(Exception):
@@ -67,8 +67,9 @@ class Zygote:
         """Order a job. Returns the job's socket (non-blocking) and what of `data` did not fit yet."""
         ours, theirs = socket.socketpair()
         with theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            if sys.platform == "darwin":
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             ours.setblocking(False)
             rest = send_some(ours, data)
             try:

@@ -52,6 +52,7 @@ HONEST = {
     "random.seed(3) or random.choice('abc')": "'a'", "(lambda s: [s.pop() for _ in range(3)])({1, 2, 3})": "[1, 2, 3]", "sum(set(range(100)))": "4950",
     "sorted(set('the quick brown fox') - set('aeiou '))[:3]": "['b', 'c', 'f']", "collections.Counter('aabb').most_common(1)": "[('a', 2)]",
     "datetime.date(2024, 2, 29).weekday()": "3", "all(x in set(range(99)) for x in range(99))": "True", "min({'bb', 'a'}, key=len)": "'a'",
+    "uuid.uuid3(uuid.NAMESPACE_DNS, 'x').hex": "'ec794efea3843b11a0b6ec8995bc6acc'",
 }  # fmt: skip
 
 
