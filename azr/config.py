@@ -38,6 +38,12 @@ class Section(BaseModel):
 
 class ModelConfig(Section):
     name: str = Field("smollm2-135m", description="`smollm2-135m` (embedded), a Hugging Face id, or a local folder")
+    backend: Literal["auto", "torch", "mlx"] = Field(
+        "auto", description="library that computes; auto takes MLX for models in its format, else PyTorch"
+    )
+    quantization: Literal["auto", "none", "4bit"] = Field(
+        "auto", description="weights of the frozen base; auto takes 4bit with MLX, and else the model's own"
+    )
     style: Literal["auto", "completion", "chat"] = Field("auto", description="prompt style; auto takes the model's own")
     adapter: Literal["lora", "full"] = Field("lora", description="train a LoRA adapter, or every weight")
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA adapter")

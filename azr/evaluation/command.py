@@ -25,6 +25,7 @@ from azr.evaluation.scoring import Scorer, evaluation_executor
 from azr.evaluation.solutions import score_solutions
 from azr.executor.programs import ProgramSandbox
 from azr.policy.base import Policy
+from azr.policy.choice import make_policy
 from azr.store import Store
 from azr.workspace import Workspace
 
@@ -150,9 +151,7 @@ def load_untrained(config: Config) -> Policy:
 
 
 def _load(config: Config) -> Policy:
-    from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
-
-    return TorchPolicy(config.model, config.train, config.tasks.temperature)
+    return make_policy(config.model, config.train, config.tasks.temperature)
 
 
 def _pinned(model: ModelConfig, current: ModelConfig) -> ModelConfig:

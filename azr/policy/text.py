@@ -29,6 +29,13 @@ def disarm(tokenizer: Any, text: str) -> str:
     return text
 
 
+def chat_prompt(tokenizer: Any, user: str) -> str:
+    """One user turn in the model's own chat template; control tokens spelled out in it are broken by a space."""
+    turn = [{"role": "user", "content": disarm(tokenizer, clean(user))}]
+    prompt: str = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return prompt
+
+
 class StopFinder:
     """Finds stop strings in growing completions, across token boundaries."""
 

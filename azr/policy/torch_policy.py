@@ -26,14 +26,13 @@ from azr.policy.attention import NAME as ATTENTION
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.generation import Generator
+from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.linear import ADAPTER, merged_weight, replace_linears, speed_up_sampling
 from azr.policy.models import load_model
 from azr.policy.packing import pack
 from azr.policy.precision import DTYPES, resolve_precision
 from azr.policy.update import Updater
 from azr.records import Group, Sample, Sampling
-
-FORMAT = 1
 
 
 class TorchPolicy:
@@ -119,9 +118,7 @@ class TorchPolicy:
 
     def format_chat(self, user: str) -> str:
         """See `Policy.format_chat`. Control tokens spelled out in `user` are broken by a space."""
-        turn = [{"role": "user", "content": text.disarm(self.tokenizer, text.clean(user))}]
-        prompt: str = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return prompt
+        return text.chat_prompt(self.tokenizer, user)
 
     def save(self, folder: Path) -> None:
         """adapter/ (PEFT's own format) or model/, optimizer.safetensors, policy.json."""
@@ -150,12 +147,7 @@ class TorchPolicy:
     def load(self, folder: Path) -> None:
         """See `Policy.load`. Nothing is changed unless every file is whole and fits."""
         stored = read_identity(folder)
-        for key in ("format", "model", "fingerprint", "adapter", "lora_rank", "lora_alpha"):
-            if stored.get(key) != self._identity()[key]:
-                raise UserError(
-                    f"{folder}: the checkpoint has {key} {stored.get(key)!r}, this run has "
-                    f"{self._identity()[key]!r}; resume with the settings it was made with"
-                )
+        check_identity(folder, stored, self._identity())
         if self.wrapped is None:
             weights = _read_tensors(folder / "weights.safetensors")
         else:
@@ -196,19 +188,6 @@ class TorchPolicy:
             "generation_precision": self.generation_precision, "update_precision": self.update_precision,
             "threads": torch.get_num_threads(), "bytes": sum(held.values()), "updates": self.updates,
         }  # fmt: skip
-
-
-def read_identity(folder: Path) -> dict[str, Any]:
-    """policy.json of a saved policy, which holds the resolved precision and the thread count too."""
-    try:
-        stored = json.loads((folder / "policy.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: policy.json is missing or broken ({error}); take an older checkpoint") from error
-    if not isinstance(stored, dict):
-        raise UserError(f"{folder}: policy.json is broken; take an older checkpoint")
-    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
-        raise UserError(f"{folder}: saved by a newer version of azr (format {stored['format']}); update azr")
-    return stored
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
