@@ -24,6 +24,10 @@ def make_policy(model: ModelConfig, train: TrainConfig, temperature: float) -> P
         from azr.policy.mlx_policy import MlxPolicy
 
         return MlxPolicy(model, train, temperature)
+    if model.quantization == "4bit":
+        from azr.policy.nf4_policy import Nf4Policy
+
+        return Nf4Policy(model, train, temperature)
     from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
 
     return TorchPolicy(model, train, temperature)

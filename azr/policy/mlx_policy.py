@@ -21,13 +21,12 @@ from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy import text
 from azr.policy.base import Progress
+from azr.policy.checkpointing import pays
 from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.mlx_generation import MlxGenerator
 from azr.policy.mlx_models import DTYPES, add_adapter, load_mlx, on_metal, set_limits
 from azr.policy.mlx_update import MlxUpdater
 from azr.records import Group, Sample, Sampling
-
-CHECKPOINT_FROM = 2 << 30  # bytes of activations of one micro-batch from which blocks are computed twice
 
 
 class MlxPolicy:
@@ -58,8 +57,8 @@ class MlxPolicy:
     def _checkpoints(self) -> bool:
         """Whether blocks keep only their input for the backward pass: it costs a forward pass more."""
         config, size = self.model_config, DTYPES[self.precision].size
-        width = 8 * config["hidden_size"] + 4 * config["intermediate_size"]  # numbers that a block keeps a token
-        return self.train.micro_batch_tokens * config["num_hidden_layers"] * width * size > CHECKPOINT_FROM
+        shape = (config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
+        return pays(*shape, self.train.micro_batch_tokens, size)
 
     def generate(
         self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None

@@ -32,7 +32,7 @@ STYLES = {EMBEDDED: "completion"}  # models whose prompt style is known; others:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A causal language model in float32, its tokenizer, and how it wants to be prompted."""
+    """A causal language model (in float32 unless asked otherwise), its tokenizer, and how it wants to be prompted."""
 
     name: str
     model: Any
@@ -45,15 +45,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AZR_CACHE") or Path.home() / ".cache" / "azr")
 
 
-def load_model(name: str, style: str = "auto") -> LoadedModel:
+def load_model(
+    name: str,
+    style: str = "auto",
+    quantization: Any = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> LoadedModel:
     """Weights, tokenizer and prompt style of a model. Raises UserError if it cannot be had or is none of ours."""
+    placed = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
     with _quiet():
         source = str(embedded_folder()) if name == EMBEDDED else _source(name)
         try:
             config = AutoConfig.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=torch.float32, attn_implementation=ATTENTION
+                source, config=config, dtype=dtype, attn_implementation=ATTENTION, **placed
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -45,12 +45,12 @@ class TorchPolicy:
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
-        _check_supported(self.model, self.name)
-        self.fingerprint = _fingerprint(self.model)
+        check_supported(self.model, self.name)
+        self.fingerprint = fingerprint_of(self.model)
         self.generation_precision, self.update_precision = resolve_precision(self.model, model)
         dtype = DTYPES[self.generation_precision]
         self.generator = Generator(
-            copy.deepcopy(self.model).to(dtype), self.tokenizer, _end_ids(self.model, self.tokenizer), dtype
+            copy.deepcopy(self.model).to(dtype), self.tokenizer, end_ids(self.model, self.tokenizer), dtype
         )
         speed_up_sampling(self.generator.model)
         with torch.random.fork_rng(devices=[]):
@@ -170,7 +170,10 @@ class TorchPolicy:
                 parameter.copy_(weights[name])
         self.optimizer.state.clear()
         for name, state in by_parameter.items():
-            self.optimizer.state[self.parameters[name]] = state
+            parameter = self.parameters[name]
+            self.optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
+            }
         self.updates = int(stored.get("updates", 0))
         self.refresh()
 
@@ -202,17 +205,17 @@ def _contiguous(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
 
-def _fingerprint(model: Any) -> str:
+def fingerprint_of(model: Any) -> str:
     """Hash of every weight's name, shape and first values: tells models of one name and shape apart."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        head = parameter.detach().flatten()[:64].float().numpy().tobytes()
+        head = parameter.detach().flatten()[:64].float().cpu().numpy().tobytes()
         digest.update(f"{name}{tuple(parameter.shape)}".encode() + head)
     return digest.hexdigest()[:16]
 
 
 @torch.inference_mode()
-def _check_supported(model: Any, name: str) -> None:
+def check_supported(model: Any, name: str) -> None:
     """Packed rows and a separate head must give the model's own logits; a few models scale or mix them differently."""
     ids = torch.arange(4)
     hidden = hidden_states(model, TreeLayout(pack([(0, 1, 2, 3)]), torch.float32), ids, ids)
@@ -224,7 +227,7 @@ def _check_supported(model: Any, name: str) -> None:
         raise UserError(f"model.name: {name!r} computes its logits in a way that is not supported; take another model")
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+def end_ids(model: Any, tokenizer: Any) -> set[int]:
     """Tokens that end a completion."""
     ends: set[int] = set()
     for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
