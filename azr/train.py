@@ -20,6 +20,7 @@ from azr.errors import UserError
 from azr.evaluation.training import Stopped, due, evaluate_during_training
 from azr.executor import Executor, Status, ValidationRequest
 from azr.heldout import HeldOut
+from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
 from azr.policy.choice import make_policy
 from azr.selfplay import SelfPlay, play
@@ -103,6 +104,9 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
+        config, chosen = resolve_model(config, checkpoint.config if checkpoint else None)
+        if chosen:
+            print(chosen)
         if checkpoint:
             _check_config(checkpoint.config, config)
         store = stack.enter_context(Store(place.database))

@@ -36,6 +36,7 @@ class MlxPolicy:
         if model.adapter == "full":
             raise UserError("model.adapter: MLX trains a LoRA adapter only; set model.backend=torch for full")
         self.config, self.train = model, train
+        self.thinking_tokens = model.thinking_tokens
         self.precision = resolve_precision(model)
         set_limits()
         loaded = load_mlx(model, DTYPES[self.precision])
@@ -89,7 +90,7 @@ class MlxPolicy:
 
     def format_chat(self, user: str) -> str:
         """See `Policy.format_chat`. Control tokens spelled out in `user` are broken by a space."""
-        return text.chat_prompt(self.tokenizer, user)
+        return text.chat_prompt(self.tokenizer, user, self.thinking_tokens > 0)
 
     def save(self, folder: Path) -> None:
         """adapter/ (mlx-lm's own format), optimizer.safetensors, policy.json."""

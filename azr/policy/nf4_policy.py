@@ -33,6 +33,7 @@ class Nf4Policy(TorchPolicy):
         if importlib.util.find_spec("bitsandbytes") is None:
             raise UserError("model.quantization: 4bit needs bitsandbytes; run: pip install 'azr[nf4]'")
         self.config, self.train = model, train
+        self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

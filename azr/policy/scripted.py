@@ -22,6 +22,7 @@ class ScriptedPolicy:
     def __init__(self, script: Script | Sequence[str], style: str = "completion") -> None:
         self.script: Script = script if callable(script) else lambda _, number: script[number % len(script)]
         self.style = style
+        self.thinking_tokens = 0
         self.count = 0  # completions written
         self.updates: list[list[Sample]] = []
 

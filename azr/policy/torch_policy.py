@@ -40,6 +40,7 @@ class TorchPolicy:
 
     def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
         self.config, self.train = model, train
+        self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
         loaded = load_model(model.name, model.style)
@@ -118,7 +119,7 @@ class TorchPolicy:
 
     def format_chat(self, user: str) -> str:
         """See `Policy.format_chat`. Control tokens spelled out in `user` are broken by a space."""
-        return text.chat_prompt(self.tokenizer, user)
+        return text.chat_prompt(self.tokenizer, user, self.thinking_tokens > 0)
 
     def save(self, folder: Path) -> None:
         """adapter/ (PEFT's own format) or model/, optimizer.safetensors, policy.json."""
