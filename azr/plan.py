@@ -57,6 +57,9 @@ class Plan:
     def peak(self) -> int:
         return self.fixed + max(self.cache + self.sampling, self.activations)
 
+    def line(self) -> str:
+        return f"about {gigabytes(self.peak)} at most, of {gigabytes(self.budget)} (azr plan shows the parts)"
+
     @property
     def fits(self) -> bool:
         return self.peak <= self.budget
@@ -78,10 +81,8 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     length = _longest(config)
     rows = _rows(config, geometry, backend, size, length, budget)
     tokens = micro_batch or config.train.micro_batch_tokens
-    kept = tokens * geometry.layers * block_width(geometry) * size
-    checkpointed = (backend == "mlx" or packed) and kept > CHECKPOINT_FROM
-    if checkpointed:
-        kept = tokens * (geometry.layers * geometry.hidden + block_width(geometry)) * size
+    checkpointed = (backend == "mlx" or packed) and checkpointing_pays(geometry, tokens, size)
+    kept = kept_bytes(geometry, tokens, size, checkpointed)
     logits = HEAD_TOKENS * geometry.vocabulary * 4 * HEAD_COPIES
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed,
@@ -105,8 +106,8 @@ def preflight(config: Config, machine: Machine | None = None) -> Plan:
         raise UserError(f"{plan.name}: {needs}; the largest that fits: --set train.micro_batch_tokens={best}")
     smallest = plan_of(config, machine, MINIMUM_MICRO_BATCH)
     raise UserError(
-        f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller model, "
-        "shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
+        f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller "
+        "model, shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
     )
 
 
@@ -142,6 +143,18 @@ def table(plan: Plan) -> str:
 def block_width(geometry: Geometry) -> int:
     """Numbers that one block keeps a token for its backward pass."""
     return BLOCK_WIDTH[0] * geometry.hidden + BLOCK_WIDTH[1] * geometry.intermediate
+
+
+def kept_bytes(geometry: Geometry, tokens: int, size: int, checkpointed: bool) -> int:
+    """Of a micro-batch's activations, for its backward pass: of every block, or its input alone and one block's."""
+    if checkpointed:
+        return tokens * (geometry.layers * geometry.hidden + block_width(geometry)) * size
+    return tokens * geometry.layers * block_width(geometry) * size
+
+
+def checkpointing_pays(geometry: Geometry, tokens: int, size: int) -> bool:
+    """Whether blocks should keep only their input and compute twice: it costs a forward pass more."""
+    return kept_bytes(geometry, tokens, size, checkpointed=False) > CHECKPOINT_FROM
 
 
 def memory_budget(machine: Machine, device: str) -> int:

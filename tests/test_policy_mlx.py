@@ -173,7 +173,6 @@ def test_sampling_follows_the_seed(llama: Path) -> None:
 
 def test_sampling_follows_the_tempered_distribution(llama: Path) -> None:
     policy = make_policy(llama)
-    policy.generator.rows = 1000
     group = policy.generate(["ab"], 3000, Sampling(1, seed=0, temperature=0.5))[0]
     counts = np.zeros(policy.model_config["vocab_size"])
     for completion in group.completions:
@@ -218,10 +217,10 @@ def test_the_end_token_is_kept_in_the_ids_and_not_in_the_text(llama: Path) -> No
 
 def test_more_rows_than_fit_wait_for_a_place(llama: Path) -> None:
     policy = make_policy(llama)
-    policy.generator.rows = 4
+    policy.generator.cache_share = 4 * 2 * 256 * policy.generator.token_bytes
     seen: list[tuple[int, int]] = []
     groups = policy.generate(PROMPTS, 5, Sampling(7, seed=1, temperature=0.0), lambda *p: seen.append(p))
-    policy.generator.rows = 64
+    policy.generator.cache_share *= 100
     assert groups == policy.generate(PROMPTS, 5, Sampling(7, seed=1, temperature=0.0))
     assert seen == sorted(seen) and seen[-1] == (105, 105)
 

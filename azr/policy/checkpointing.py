@@ -7,20 +7,14 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from azr.plan import checkpointing_pays
 from azr.policy.attention import active_layout, attending
-
-CHECKPOINT_FROM = 2 << 30  # bytes of activations of one micro-batch from which it pays: a forward pass more
-
-
-def pays(layers: int, hidden: int, intermediate: int, tokens: int, number_bytes: int) -> bool:
-    """Whether a micro-batch's activations would be large. A block keeps about 8 hidden + 4 intermediate a token."""
-    return tokens * layers * (8 * hidden + 4 * intermediate) * number_bytes > CHECKPOINT_FROM
+from azr.policy.geometry import geometry_from
 
 
 def checkpoint_blocks(model: Any, tokens: int, dtype: torch.dtype) -> None:
     """Let the blocks of a model compute twice where it pays for micro-batches of that many tokens."""
-    config = model.config
-    if pays(config.num_hidden_layers, config.hidden_size, config.intermediate_size, tokens, dtype.itemsize):
+    if checkpointing_pays(geometry_from(model.config.to_dict()), tokens, dtype.itemsize):
         for block in model.get_decoder().layers:
             setattr(block, "forward", _Checkpointed(block.forward))  # noqa: B010 (a method, for the type checker)
 

@@ -37,7 +37,12 @@ def backend_of(model: ModelConfig) -> str:
     """ "torch" or "mlx": the one asked for, or the one whose format the model has."""
     if model.backend != "auto":
         return model.backend
-    return "mlx" if model.name.startswith(MLX_OWNER) or _is_mlx_folder(Path(model.name).expanduser()) else "torch"
+    return "mlx" if has_mlx_format(model.name) else "torch"
+
+
+def has_mlx_format(name: str) -> bool:
+    """Whether mlx-lm wrote the model's quantised weights, so that nothing else reads them."""
+    return name.startswith(MLX_OWNER) or _is_mlx_folder(Path(name).expanduser())
 
 
 def _is_mlx_folder(folder: Path) -> bool:

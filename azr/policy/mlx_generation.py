@@ -13,13 +13,13 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
+from azr.plan import mlx_rows
 from azr.policy.base import Progress
 from azr.policy.mlx_models import body_of, logits_of
 from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
 
 PREFILL_TOKENS = 2048
-MAX_ROWS = 64
 
 
 class _Tempered:
@@ -49,23 +49,26 @@ class _Sampler:
 class MlxGenerator:
     """Samples from an mlx-lm model with whatever adapter it has."""
 
-    def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], rows: int = MAX_ROWS) -> None:
-        self.model, self.tokenizer, self.end_ids, self.rows = model, tokenizer, end_ids, rows
+    def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], token_bytes: int, cache_share: int) -> None:
+        self.model, self.tokenizer, self.end_ids = model, tokenizer, end_ids
+        self.token_bytes, self.cache_share = token_bytes, cache_share  # keys and values of one token; of all rows
 
     def generate(
         self, prompts: Sequence[tuple[int, ...]], count: int, sampling: Sampling, progress: Progress | None = None
     ) -> list[list[Completion]]:
         """`count` completions of each tokenised prompt, in order."""
+        longest = max(map(len, prompts)) + sampling.max_new_tokens
+        rows = mlx_rows(self.token_bytes, longest, self.cache_share)
         engine = BatchGenerator(
             _Tempered(self.model, sampling.temperature),
             max_tokens=sampling.max_new_tokens,
             stop_tokens=[[end] for end in sorted(self.end_ids)],
             sampler=_Sampler(sampling),
-            completion_batch_size=self.rows,
-            prefill_batch_size=self.rows,
+            completion_batch_size=rows,
+            prefill_batch_size=rows,
         )
         try:
-            return _Decoding(self, engine, prompts, count, sampling, progress).run()
+            return _Decoding(self, engine, rows, prompts, count, sampling, progress).run()
         finally:
             engine.close()
             mx.clear_cache()
@@ -83,10 +86,10 @@ class _Decoding:
     """All rows of one call, from their prompts to their ends. Prompts are computed when rows for them are free."""
 
     def __init__(
-        self, generator: MlxGenerator, engine: BatchGenerator, prompts: Sequence[tuple[int, ...]], count: int,
-        sampling: Sampling, progress: Progress | None,
+        self, generator: MlxGenerator, engine: BatchGenerator, rows: int, prompts: Sequence[tuple[int, ...]],
+        count: int, sampling: Sampling, progress: Progress | None,
     ) -> None:  # fmt: skip
-        self.generator, self.engine, self.prompts, self.count = generator, engine, prompts, count
+        self.generator, self.engine, self.rows, self.prompts, self.count = generator, engine, rows, prompts, count
         self.sampling, self.progress = sampling, progress
         self.stops = StopFinder(generator.tokenizer, sampling.stop)
         self.ids: dict[int, list[int]] = {}  # unfinished rows, by BatchGenerator's number, which counts from 0
@@ -97,7 +100,7 @@ class _Decoding:
         total = len(self.prompts) * self.count
         started = 0
         while len(self.done) < total:
-            while started < len(self.prompts) and len(self.ids) < self.generator.rows:
+            while started < len(self.prompts) and len(self.ids) < self.rows:
                 self._start(self.prompts[started])
                 started += 1
             self._step()

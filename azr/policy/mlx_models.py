@@ -94,6 +94,16 @@ def add_adapter(model: Any, rank: int, alpha: int, seed: int) -> dict[str, Any]:
     return parameters
 
 
+def product_layer(layer: Any, quantized: bool) -> Any:
+    """A linear layer as a loaded model has it."""
+    if not quantized:
+        return layer
+    holder = nn.Sequential(layer.to_quantized(GROUP_SIZE, BITS))
+    if not on_metal():
+        _dequantise_for_products(holder)
+    return holder
+
+
 def body_of(model: Any) -> Callable[..., mx.array]:
     """The part of an mlx-lm model that gives hidden states: (tokens, cache) -> (B, T, hidden)."""
     body: Callable[..., mx.array] = model.model

@@ -19,9 +19,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
+from azr.plan import checkpointing_pays, memory_budget, mlx_cache_share
 from azr.policy import text
+from azr.policy.auto import this_machine
 from azr.policy.base import Progress
-from azr.policy.checkpointing import pays
+from azr.policy.geometry import geometry_from
 from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.mlx_generation import MlxGenerator
 from azr.policy.mlx_models import DTYPES, add_adapter, load_mlx, on_metal, set_limits
@@ -46,7 +48,11 @@ class MlxPolicy:
         self.base_parameters = _parameters(self.model)
         self.lora = add_adapter(self.model, model.lora_rank, model.lora_alpha, train.seed)
         self.optimizer = self._new_optimizer()
-        self.generator = MlxGenerator(self.model, self.tokenizer, loaded.end_ids)
+        shape = geometry_from(self.model_config)
+        self.generator = MlxGenerator(
+            self.model, self.tokenizer, loaded.end_ids, shape.cache_bytes(DTYPES[self.precision].size),
+            mlx_cache_share(memory_budget(this_machine(), "metal" if on_metal() else "cpu")),
+        )  # fmt: skip
         self.updater = MlxUpdater(self.model, train, temperature, self._checkpoints())
         self.updates = 0
 
@@ -57,9 +63,9 @@ class MlxPolicy:
 
     def _checkpoints(self) -> bool:
         """Whether blocks keep only their input for the backward pass: it costs a forward pass more."""
-        config, size = self.model_config, DTYPES[self.precision].size
-        shape = (config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
-        return pays(*shape, self.train.micro_batch_tokens, size)
+        return checkpointing_pays(
+            geometry_from(self.model_config), self.train.micro_batch_tokens, DTYPES[self.precision].size
+        )
 
     def generate(
         self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
