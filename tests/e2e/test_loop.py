@@ -46,6 +46,7 @@ def clever(prompt: str, number: int) -> str:
 
 def config(**changes: Any) -> Config:
     values: dict[str, Any] = {
+        "model": {"name": "smollm2-135m"},
         "train": {"steps": 4, "save_every": 2},
         "tasks": {"prompts": 3, "proposals_per_prompt": 2, "solved": 4, "attempts": 4, "induction_inputs": 2},
         "executor": {"lanes": 1},
