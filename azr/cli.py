@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -67,6 +68,16 @@ FirstArgument = Annotated[
     str, typer.Argument(metavar="A", help="A checkpoint's folder, base, or an evaluated subject.")
 ]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The same; B is held against A.")]
+
+
+class ExportFormat(StrEnum):
+    peft = "peft"
+    mlx = "mlx"
+    merged = "merged"
+    gguf = "gguf"
+    tasks = "tasks"
+
+
 FileArgument = Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")]
 
 
@@ -274,10 +285,29 @@ def grade(file: FileArgument = "-", config: ConfigOption = None, overrides: SetO
 
 
 @app.command()
-def export(resume: ResumeOption = None) -> int:
-    """Export a checkpoint for other programs."""
-    _checkpoint(resume)
-    _not_yet("the export")
+def plan(config: ConfigOption = None, overrides: SetOption = None) -> int:
+    """Show what a training will need: memory, and time a step. Nothing is loaded. Exit status 1 if it does not fit."""
+    from azr.plan_command import run
+
+    return run(_settings(config, overrides))
+
+
+@app.command()
+def export(
+    what: Annotated[ExportFormat, typer.Argument(help="An adapter alone, a whole model, or the buffer's tasks.")],
+    resume: ResumeOption = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="What to write.")] = None,
+) -> int:
+    """Export a checkpoint (the newest, if none is given) for other programs: see docs/use-your-model.md."""
+    path = _checkpoint(resume)
+    from azr.checkpoint import Checkpoints, load_checkpoint
+
+    path = path or Checkpoints(workspace_root() / "models").latest()
+    if path is None:
+        raise UserError(f"there is no checkpoint in {workspace_root() / 'models'}: train first, or give --resume")
+    from azr import export
+
+    return export.run(load_checkpoint(path), what.value, output)
 
 
 @config_app.command("show")
@@ -331,10 +361,6 @@ def _checkpoint(path: Path | None) -> Path | None:
     known = sorted(found.name for found in models.glob("checkpoint-*") if found.is_dir())
     hint = f"the newest is {models / known[-1]}" if known else f"there is none in {models}"
     raise UserError(f"--resume {path}: no such checkpoint; {hint}")
-
-
-def _not_yet(what: str) -> NoReturn:
-    raise UserError(f"{what} is not part of this version yet")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -37,7 +37,16 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    name: str = Field("smollm2-135m", description="`smollm2-135m` (embedded), a Hugging Face id, or a local folder")
+    name: str = Field(
+        "auto",
+        description="`smollm2-135m` (embedded), a Hugging Face id, or a local folder; auto takes what fits the machine",
+    )
+    backend: Literal["auto", "torch", "mlx"] = Field(
+        "auto", description="library that computes; auto takes MLX for models in its format, else PyTorch"
+    )
+    quantization: Literal["auto", "none", "4bit"] = Field(
+        "auto", description="weights of the frozen base; auto takes 4bit with MLX, and else the model's own"
+    )
     style: Literal["auto", "completion", "chat"] = Field("auto", description="prompt style; auto takes the model's own")
     adapter: Literal["lora", "full"] = Field("lora", description="train a LoRA adapter, or every weight")
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA adapter")
@@ -49,6 +58,9 @@ class ModelConfig(Section):
         "auto", description="precision of the update's forward and backward pass; auto measures"
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core")
+    thinking_tokens: int = Field(
+        0, ge=0, description="tokens added to each limit for a chat model to think in; 0 turns its thinking off"
+    )
 
 
 class TrainConfig(Section):

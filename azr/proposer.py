@@ -73,7 +73,7 @@ def propose(
     """Sample `proposals_per_prompt` proposals of each request and parse them. Nothing is run yet."""
     asked = requests(config, buffer, curriculum, policy.style, random.Random(seed))
     sampling = Sampling(
-        max_new_tokens=config.proposal_tokens,
+        max_new_tokens=config.proposal_tokens + (policy.thinking_tokens if policy.style == "chat" else 0),
         temperature=config.temperature,
         stop=prompts.PROPOSAL_STOP if policy.style == "completion" else prompts.CHAT_STOP,
         seed=seed,

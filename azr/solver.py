@@ -55,7 +55,7 @@ def attempt(
         if not indices:
             continue
         if policy.style == "chat":
-            tokens, stop = config.proposal_tokens, prompts.CHAT_STOP
+            tokens, stop = config.proposal_tokens + policy.thinking_tokens, prompts.CHAT_STOP
         sampling = Sampling(tokens, temperature, stop, seed)
         texts = [_prompt(tasks[i], policy) for i in indices]
         report = _shifted(progress, done, len(tasks), len(indices))

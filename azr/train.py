@@ -20,7 +20,10 @@ from azr.errors import UserError
 from azr.evaluation.training import Stopped, due, evaluate_during_training
 from azr.executor import Executor, Status, ValidationRequest
 from azr.heldout import HeldOut
+from azr.plan import preflight
+from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
+from azr.policy.choice import make_policy
 from azr.selfplay import SelfPlay, play
 from azr.store import Run, Store
 from azr.terminal import Terminal, View
@@ -102,8 +105,12 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
+        config, chosen = resolve_model(config, checkpoint.config if checkpoint else None)
+        if chosen:
+            print(chosen)
         if checkpoint:
             _check_config(checkpoint.config, config)
+        print(f"memory: {preflight(config).line()}")
         store = stack.enter_context(Store(place.database))
         executor = stack.enter_context(Executor(config.executor))
         print(f"executor: {executor.describe()}")
@@ -130,10 +137,8 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
 
 def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
     """The configured model, with a checkpoint's weights and its resolved precision and threads where one is given."""
-    from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
-
     resolved = checkpoint.state["resolved"] if checkpoint else {}
-    policy = TorchPolicy(config.model.model_copy(update=resolved), config.train, config.tasks.temperature)
+    policy = make_policy(config.model.model_copy(update=resolved), config.train, config.tasks.temperature)
     if checkpoint:
         policy.load(checkpoint.path)
     return policy
@@ -206,7 +211,7 @@ def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str
 def versions() -> dict[str, str]:
     """Versions of everything that a result may depend on."""
     found = {"azr": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers"):
+    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers", "mlx", "mlx-lm"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -384,7 +384,8 @@ def test_selftest_and_its_exit_status(workspace: Path, capsys: pytest.CaptureFix
 def test_evaluation_during_training(tmp_path: Path, store: Store) -> None:
     write(tmp_path / "HumanEval.jsonl", [row(number) for number in range(COUNT)])
     values = {
-        "evaluation": {"every": 10, "benchmarks": ["humaneval", "mbpp"], "data_dir": str(tmp_path), "max_tasks": 8}
+        "model": {"name": "smollm2-135m"},
+        "evaluation": {"every": 10, "benchmarks": ["humaneval", "mbpp"], "data_dir": str(tmp_path), "max_tasks": 8},
     }
     config = Config.model_validate(values)
     run = store.start_run(config, {}, {})

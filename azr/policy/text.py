@@ -29,6 +29,18 @@ def disarm(tokenizer: Any, text: str) -> str:
     return text
 
 
+def chat_prompt(tokenizer: Any, user: str, thinking: bool) -> str:
+    """One user turn in the model's own chat template; control tokens spelled out in it are broken by a space.
+
+    Templates of models that think when they like (Qwen3's) close the thinking at once unless `thinking`.
+    """
+    turn = [{"role": "user", "content": disarm(tokenizer, clean(user))}]
+    prompt: str = tokenizer.apply_chat_template(
+        turn, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )
+    return prompt
+
+
 class StopFinder:
     """Finds stop strings in growing completions, across token boundaries."""
 

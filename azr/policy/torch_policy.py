@@ -27,6 +27,7 @@ from azr.policy.attention import NAME as ATTENTION
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.generation import Generator
+from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.linear import ADAPTER, merged_weight, replace_linears, speed_up_sampling
 from azr.policy.models import load_model
 from azr.policy.packing import pack
@@ -34,25 +35,24 @@ from azr.policy.precision import DTYPES, resolve_precision
 from azr.policy.update import Updater
 from azr.records import Group, Sample, Sampling
 
-FORMAT = 1
-
 
 class TorchPolicy:
     """A causal language model with LoRA (or full) training. `temperature` is the one that samples are drawn with."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
         self.config, self.train = model, train
+        self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
-        _check_supported(self.model, self.name)
-        self.fingerprint = _fingerprint(self.model)
+        check_supported(self.model, self.name)
+        self.fingerprint = fingerprint_of(self.model)
         self.generation_precision, self.update_precision = resolve_precision(self.model, model)
         dtype = DTYPES[self.generation_precision]
         self.generator = Generator(
-            copy.deepcopy(self.model).to(dtype), self.tokenizer, _end_ids(self.model, self.tokenizer), dtype
+            copy.deepcopy(self.model).to(dtype), self.tokenizer, end_ids(self.model, self.tokenizer), dtype
         )
         speed_up_sampling(self.generator.model)
         with torch.random.fork_rng(devices=[]):
@@ -133,9 +133,7 @@ class TorchPolicy:
 
     def format_chat(self, user: str) -> str:
         """See `Policy.format_chat`. Control tokens spelled out in `user` are broken by a space."""
-        turn = [{"role": "user", "content": text.disarm(self.tokenizer, text.clean(user))}]
-        prompt: str = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return prompt
+        return text.chat_prompt(self.tokenizer, user, self.thinking_tokens > 0)
 
     def save(self, folder: Path) -> None:
         """adapter/ (PEFT's own format) or model/, optimizer.safetensors, policy.json."""
@@ -164,12 +162,7 @@ class TorchPolicy:
     def load(self, folder: Path) -> None:
         """See `Policy.load`. Nothing is changed unless every file is whole and fits."""
         stored = read_identity(folder)
-        for key in ("format", "model", "fingerprint", "adapter", "lora_rank", "lora_alpha"):
-            if stored.get(key) != self._identity()[key]:
-                raise UserError(
-                    f"{folder}: the checkpoint has {key} {stored.get(key)!r}, this run has "
-                    f"{self._identity()[key]!r}; resume with the settings it was made with"
-                )
+        check_identity(folder, stored, self._identity())
         if self.wrapped is None:
             weights = _read_tensors(folder / "weights.safetensors")
         else:
@@ -192,7 +185,10 @@ class TorchPolicy:
                 parameter.copy_(weights[name])
         self.optimizer.state.clear()
         for name, state in by_parameter.items():
-            self.optimizer.state[self.parameters[name]] = state
+            parameter = self.parameters[name]
+            self.optimizer.state[parameter] = {
+                k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
+            }
         self.updates = int(stored.get("updates", 0))
         self.refresh()
 
@@ -212,19 +208,6 @@ class TorchPolicy:
         }  # fmt: skip
 
 
-def read_identity(folder: Path) -> dict[str, Any]:
-    """policy.json of a saved policy, which holds the resolved precision and the thread count too."""
-    try:
-        stored = json.loads((folder / "policy.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: policy.json is missing or broken ({error}); take an older checkpoint") from error
-    if not isinstance(stored, dict):
-        raise UserError(f"{folder}: policy.json is broken; take an older checkpoint")
-    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
-        raise UserError(f"{folder}: saved by a newer version of azr (format {stored['format']}); update azr")
-    return stored
-
-
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -237,17 +220,17 @@ def _contiguous(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
 
-def _fingerprint(model: Any) -> str:
+def fingerprint_of(model: Any) -> str:
     """Hash of every weight's name, shape and first values: tells models of one name and shape apart."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        head = parameter.detach().flatten()[:64].float().numpy().tobytes()
+        head = parameter.detach().flatten()[:64].float().cpu().numpy().tobytes()
         digest.update(f"{name}{tuple(parameter.shape)}".encode() + head)
     return digest.hexdigest()[:16]
 
 
 @torch.inference_mode()
-def _check_supported(model: Any, name: str) -> None:
+def check_supported(model: Any, name: str) -> None:
     """Packed rows and a separate head must give the model's own logits; a few models scale or mix them differently."""
     ids = torch.arange(4)
     hidden = hidden_states(model, TreeLayout(pack([(0, 1, 2, 3)]), torch.float32), ids, ids)
@@ -259,7 +242,7 @@ def _check_supported(model: Any, name: str) -> None:
         raise UserError(f"model.name: {name!r} computes its logits in a way that is not supported; take another model")
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+def end_ids(model: Any, tokenizer: Any) -> set[int]:
     """Tokens that end a completion."""
     ends: set[int] = set()
     for value in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):

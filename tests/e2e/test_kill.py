@@ -133,6 +133,13 @@ def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
     assert len({m["curriculum/level/deduction"] for m in metrics}) > 2, "the level never moved: little is proved"
 
 
+def test_kills_change_no_row_under_mlx(tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+    options = ["--set", "model.style=completion", "--set", "model.backend=mlx"]
+    compare_after_kills(tmp_path, str(tiny_model), 4, 2, 0.5, *options)
+
+
 @pytest.mark.slow
 def test_ten_kills_of_the_embedded_model_change_no_row(tmp_path: Path) -> None:
     compare_after_kills(tmp_path, "smollm2-135m", KILLS + 2, KILLS, 10.0)

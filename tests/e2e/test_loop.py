@@ -73,6 +73,7 @@ def inventive(prompt: str, number: int) -> str:
 
 def config(**changes: Any) -> Config:
     values: dict[str, Any] = {
+        "model": {"name": "smollm2-135m"},
         "train": {"steps": 4, "save_every": 2},
         "tasks": {
             "prompts": 3,

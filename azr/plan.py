@@ -1,0 +1,234 @@
+"""What a training will hold in memory and how long a step will take, before anything is loaded.
+
+The sums count what the policies keep (see `policy/`): weights as they are stored, the adapter with gradient and Adam's
+two moments, keys and values of the rows that decode together, and what one micro-batch keeps for its backward pass.
+Sampling and learning follow one another, so the peak has the larger of the two. Constants were measured on SmolLM2-135M
+(see docs/hardware.md). The step's time is an upper bound: every completion at its longest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from azr.config import Config
+from azr.errors import UserError
+from azr.policy.auto import Machine, this_machine
+from azr.policy.choice import backend_of
+from azr.policy.geometry import Geometry, geometry_of
+
+GIB = 1 << 30
+RUNTIME = {"torch": 450 << 20, "mlx": 350 << 20}  # interpreter and libraries
+HEAD_TOKENS, HEAD_COPIES = 256, 4  # logits rows at a time (as in update.py), and arrays of their size at once
+ROWS = {"torch": 256, "mlx": 64}
+TORCH_CACHE = 3 << 29  # as in generation.py
+BLOCK_WIDTH = (8, 4)  # numbers that a block keeps a token: so many times hidden, so many times intermediate
+CHECKPOINT_FROM = 2 << 30
+MINIMUM_MICRO_BATCH = 64
+PROMPT_TOKENS, REFERENCE_TOKENS = 100, 80  # of a proposer's prompt: fixed part, and each task shown
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bytes, and what they were computed for."""
+
+    name: str
+    backend: str
+    precision: str
+    quantized: bool
+    weights: int
+    adapter: int
+    optimizer: int
+    cache: int
+    rows: int
+    length: int
+    sampling: int  # logits of the rows
+    activations: int
+    checkpointed: bool
+    micro_batch: int
+    runtime: int
+    budget: int
+
+    @property
+    def fixed(self) -> int:
+        return self.weights + self.adapter + self.optimizer + self.runtime
+
+    @property
+    def peak(self) -> int:
+        return self.fixed + max(self.cache + self.sampling, self.activations)
+
+    def line(self) -> str:
+        return f"about {gigabytes(self.peak)} at most, of {gigabytes(self.budget)} (azr plan shows the parts)"
+
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.budget
+
+
+def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) -> Plan:
+    """The budget of a configuration on a machine. Raises UserError if the model's shape cannot be had."""
+    model, geometry = config.model, geometry_of(config.model.name)
+    backend = backend_of(model)
+    packed = model.quantization == "4bit" or (
+        backend == "mlx" and (model.quantization == "auto" or geometry.weight_bits < 16)
+    )
+    device = _device(backend, packed, machine)
+    precision = _precision(config, device, packed or backend == "mlx")
+    size = 2 if precision == "bfloat16" else 4
+    budget = memory_budget(machine, device)
+    rank = model.lora_rank
+    trained = geometry.adapter_parameters(rank) if model.adapter == "lora" else geometry.parameters
+    length = _longest(config)
+    rows = _rows(config, geometry, backend, size, length, budget)
+    tokens = micro_batch or config.train.micro_batch_tokens
+    checkpointed = (backend == "mlx" or packed) and checkpointing_pays(geometry, tokens, size)
+    kept = kept_bytes(geometry, tokens, size, checkpointed)
+    logits = HEAD_TOKENS * geometry.vocabulary * 4 * HEAD_COPIES
+    return Plan(
+        name=model.name, backend=backend, precision=precision, quantized=packed,
+        weights=_weights(geometry, backend, packed, size),
+        adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
+        cache=_cache(config, geometry, backend, size, rows, length), rows=rows, length=length,
+        sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
+        micro_batch=tokens, runtime=RUNTIME[backend], budget=budget,
+    )  # fmt: skip
+
+
+def preflight(config: Config, machine: Machine | None = None) -> Plan:
+    """The plan of a training that is to start. Raises UserError with the largest setting that fits if it does not."""
+    machine = machine or this_machine()
+    plan = plan_of(config, machine)
+    if plan.fits:
+        return plan
+    needs = f"{gigabytes(plan.peak)} of memory are needed and {gigabytes(plan.budget)} can be had"
+    best = largest_micro_batch(config, machine)
+    if best:
+        raise UserError(f"{plan.name}: {needs}; the largest that fits: --set train.micro_batch_tokens={best}")
+    smallest = plan_of(config, machine, MINIMUM_MICRO_BATCH)
+    raise UserError(
+        f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller "
+        "model, shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
+    )
+
+
+def largest_micro_batch(config: Config, machine: Machine) -> int:
+    """The largest power of two of `train.micro_batch_tokens` that fits; 0 if none does."""
+    tokens = 1 << (config.train.micro_batch_tokens.bit_length() - 1)
+    while tokens >= MINIMUM_MICRO_BATCH:
+        if plan_of(config, machine, tokens).fits:
+            return tokens
+        tokens //= 2
+    return 0
+
+
+def table(plan: Plan) -> str:
+    """The budget for people."""
+    how = "blocks computed twice" if plan.checkpointed else "kept whole"
+    bits = "4 bit" if plan.quantized else f"{plan.precision} (and float32 masters)"
+    lines = [
+        ("weights", plan.weights, bits),
+        ("adapter", plan.adapter, "float32"),
+        ("gradient and optimizer", plan.optimizer, "float32"),
+        ("cache", plan.cache, f"{plan.rows} rows x {plan.length} tokens, {plan.precision}"),
+        ("sampling", plan.sampling, f"logits of {plan.rows} rows"),
+        ("activations", plan.activations, f"micro-batch of {plan.micro_batch} tokens, {how}"),
+        ("runtime", plan.runtime, "interpreter and libraries"),
+        ("peak", plan.peak, "with the larger of sampling and learning"),
+        ("budget", plan.budget, "fits" if plan.fits else "DOES NOT FIT"),
+    ]
+    head = f"{plan.name} with {plan.backend}"
+    return "\n".join([head, *(f"  {name:<24}{gigabytes(size):>10}  {note}" for name, size, note in lines)])
+
+
+def block_width(geometry: Geometry) -> int:
+    """Numbers that one block keeps a token for its backward pass."""
+    return BLOCK_WIDTH[0] * geometry.hidden + BLOCK_WIDTH[1] * geometry.intermediate
+
+
+def kept_bytes(geometry: Geometry, tokens: int, size: int, checkpointed: bool) -> int:
+    """Of a micro-batch's activations, for its backward pass: of every block, or its input alone and one block's."""
+    if checkpointed:
+        return tokens * (geometry.layers * geometry.hidden + block_width(geometry)) * size
+    return tokens * geometry.layers * block_width(geometry) * size
+
+
+def checkpointing_pays(geometry: Geometry, tokens: int, size: int) -> bool:
+    """Whether blocks should keep only their input and compute twice: it costs a forward pass more."""
+    return kept_bytes(geometry, tokens, size, checkpointed=False) > CHECKPOINT_FROM
+
+
+def memory_budget(machine: Machine, device: str) -> int:
+    """What a training may take: all that a GPU has but half a gigabyte, three quarters of a Mac, nine tenths else."""
+    if device == "cuda":
+        return machine.cuda_memory - GIB // 2
+    return machine.memory * 3 // 4 if device == "metal" else min(machine.memory, _container_limit()) * 9 // 10
+
+
+def gigabytes(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def _device(backend: str, packed: bool, machine: Machine) -> str:
+    if backend == "mlx":
+        return "metal" if machine.apple_silicon else "cpu"
+    return "cuda" if packed and machine.cuda_memory else "cpu"
+
+
+def _precision(config: Config, device: str, one_set: bool) -> str:
+    """bfloat16 where `auto` will take it; a CPU's `auto` is measured later, and float32 is the larger."""
+    asked = {config.model.generation_precision, config.model.update_precision} - {"auto"}
+    if one_set and asked:
+        return asked.pop()
+    if not asked:
+        return "float32" if device == "cpu" else "bfloat16"
+    return "float32" if "float32" in asked or len(asked) == 1 else asked.pop()
+
+
+def _weights(geometry: Geometry, backend: str, packed: bool, size: int) -> int:
+    if not packed:
+        if backend == "mlx":
+            return geometry.parameters * size
+        return geometry.parameters * (4 + size)  # float32 masters, and the copy that samples
+    if backend == "mlx":  # a scale and an offset for 64 weights, embeddings too
+        return int(geometry.parameters * (0.5 + 2 * size / 64))
+    return int(geometry.linear_parameters * 0.516 + geometry.embedding_parameters * size)  # scales in 8 bit
+
+
+def _longest(config: Config) -> int:
+    """Tokens of the longest row: a proposer's prompt and its completion."""
+    prompt = PROMPT_TOKENS + config.tasks.references * REFERENCE_TOKENS
+    return prompt + config.tasks.proposal_tokens + config.model.thinking_tokens
+
+
+def _rows(config: Config, geometry: Geometry, backend: str, size: int, length: int, budget: int) -> int:
+    asked = max(config.tasks.prompts * config.tasks.proposals_per_prompt, config.tasks.solved * config.tasks.attempts)
+    if backend == "torch":
+        return min(ROWS["torch"], asked)
+    return min(asked, mlx_rows(geometry.cache_bytes(size), length, mlx_cache_share(budget)))
+
+
+def mlx_cache_share(budget: int) -> int:
+    """What the MLX policy gives to keys and values."""
+    return budget // 4
+
+
+def mlx_rows(token_bytes: int, length: int, share: int) -> int:
+    """Rows that decode together under MLX. Its cache grows in steps of 256 tokens, by copying: twice is held then."""
+    return max(1, min(ROWS["mlx"], share // (2 * token_bytes * (-(-length // 256) * 256))))
+
+
+def _cache(config: Config, geometry: Geometry, backend: str, size: int, rows: int, length: int) -> int:
+    token = geometry.cache_bytes(size)
+    if backend == "mlx":  # every row has its own copy of its prompt
+        return rows * 2 * token * (-(-length // 256) * 256)
+    own = config.tasks.proposal_tokens + config.model.thinking_tokens
+    group = min(config.tasks.proposals_per_prompt, config.tasks.attempts)
+    return min(TORCH_CACHE, token * (rows * own + -(-rows // group) * (length - own)))
+
+
+def _container_limit() -> int:
+    """Of the control group, where there is one."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return 1 << 62

@@ -1,0 +1,37 @@
+"""`azr plan`: the memory budget and the time of a step, before anything is loaded."""
+
+from __future__ import annotations
+
+import sys
+
+from azr.config import Config
+from azr.plan import largest_micro_batch, plan_of, table
+from azr.plan_time import step_seconds
+from azr.policy.auto import resolve_model, this_machine
+from azr.policy.geometry import geometry_of
+
+
+def run(config: Config) -> int:
+    """Print the plan. Returns 1 if it does not fit, after naming the largest setting that does."""
+    config, chosen = resolve_model(config)
+    if chosen:
+        print(chosen)
+    machine = this_machine()
+    plan = plan_of(config, machine)
+    print(table(plan))
+    if not plan.fits:
+        best = largest_micro_batch(config, machine)
+        way = f"--set train.micro_batch_tokens={best} fits" if best else "no micro-batch fits: take a smaller model"
+        print(f"it does not fit: {way}", file=sys.stderr)
+        return 1
+    try:
+        seconds = step_seconds(config, plan, geometry_of(config.model.name))
+    except ImportError as error:
+        print(f"time: {error.name} is not installed, so nothing could be timed")
+        return 0
+    print(
+        f"time of a step: at most {seconds['step']:,.0f} s ({seconds['sampling']:,.0f} s sampling, "
+        f"{seconds['learning']:,.0f} s learning), if every completion is as long as it may be; "
+        f"{config.train.steps} steps: {config.train.steps * seconds['step'] / 3600:,.1f} h"
+    )
+    return 0

@@ -1,0 +1,121 @@
+"""The policy on PyTorch with a base in 4 bit: bitsandbytes' NF4 (Dettmers et al., 2023) and a LoRA adapter of PEFT.
+
+An adapter must not be merged into a 4-bit base: rounding would swallow it. So there is one model, which samples and
+learns with the adapter beside the base; weights are dequantised layer by layer. On CUDA everything runs on the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from azr.config import ModelConfig, TrainConfig
+from azr.errors import UserError
+from azr.policy.base import Progress
+from azr.policy.checkpointing import checkpoint_blocks
+from azr.policy.generation import Generator
+from azr.policy.models import load_model
+from azr.policy.precision import DTYPES
+from azr.policy.torch_policy import TorchPolicy, check_supported, end_ids, fingerprint_of
+from azr.policy.update import Updater
+from azr.records import Group, Sample, Sampling
+
+
+class Nf4Policy(TorchPolicy):
+    """A causal language model with a frozen NF4 base. `temperature` is the one that samples are drawn with."""
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
+        if model.adapter == "full":
+            raise UserError("model.adapter: a base in 4 bit trains a LoRA adapter only; set model.quantization=none")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise UserError("model.quantization: 4bit needs bitsandbytes; run: pip install 'azr[nf4]'")
+        self.config, self.train = model, train
+        self.thinking_tokens = model.thinking_tokens
+        if model.threads:
+            torch.set_num_threads(model.threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        precision = resolve_precision(model, self.device)
+        self.generation_precision = self.update_precision = precision
+        dtype = DTYPES[precision]
+        loaded = load_model(model.name, model.style, _quantization(dtype), dtype, self.device)
+        self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
+        self.model = loaded.model
+        _keep_layout(self.model)
+        with self.device:
+            check_supported(self.model, self.name)
+        self.fingerprint = fingerprint_of(self.model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(train.seed)
+            self.wrapped = self._add_adapter()
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()  # master weights of the adapter
+        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
+        self.linears = {}
+        self.generator = Generator(self.model, self.tokenizer, end_ids(self.model, self.tokenizer), dtype)
+        self.updater = Updater(self.model, train, temperature, dtype)
+        checkpoint_blocks(self.model, train.micro_batch_tokens, dtype)
+        self.updates = 0
+
+    def refresh(self) -> None:
+        """Nothing is merged: sampling sees the newest adapter at once."""
+
+    @contextlib.contextmanager
+    def untrained(self) -> Iterator[None]:
+        """See `Policy.untrained`. PEFT leaves the adapter out."""
+        with self.wrapped.disable_adapter():
+            yield
+
+    def generate(
+        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
+    ) -> list[Group]:
+        with self.device:
+            return super().generate(prompts, samples_per_prompt, sampling, progress)
+
+    def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
+        with self.device:
+            return super().update(samples, progress)
+
+    def describe(self) -> dict[str, str | int | float]:
+        parameters = sum(_numbers(p) for n, p in self.model.named_parameters() if n not in self.parameters)
+        return super().describe() | {
+            "device": self.device.type, "quantization": "NF4", "parameters": parameters,
+        }  # fmt: skip
+
+
+def resolve_precision(config: ModelConfig, device: torch.device) -> str:
+    """The one precision of activations in both phases: `auto` is bfloat16 on CUDA, float32 on a CPU."""
+    asked = {config.generation_precision, config.update_precision} - {"auto"}
+    if len(asked) > 1:
+        raise UserError(
+            "model.generation_precision and model.update_precision: a base in 4 bit samples and learns with one set of "
+            "weights; give both the same"
+        )
+    return asked.pop() if asked else "bfloat16" if device.type == "cuda" else "float32"
+
+
+def _quantization(dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _keep_layout(model: Any) -> None:
+    """bitsandbytes repacks weights in place for CPU inference, and the backward pass cannot read that layout."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _numbers(parameter: Any) -> int:
+    """How many weights a parameter stands for: two a byte where it is packed."""
+    return int(parameter.numel()) * (2 if parameter.dtype == torch.uint8 else 1)

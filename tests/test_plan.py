@@ -1,0 +1,104 @@
+"""The memory plan: what it counts, what it refuses, and what it offers instead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from azr import plan_command
+from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
+from azr.errors import UserError
+from azr.plan import largest_micro_batch, mlx_rows, plan_of, preflight, table
+from azr.plan_time import step_seconds
+from azr.policy.auto import GIB, Machine
+from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
+
+MAC = Machine(True, 48 * GIB)
+CARD = Machine(False, 64 * GIB, 12 * GIB)
+LAPTOP = Machine(False, 16 * GIB)
+
+
+def config_of(name: str = EMBEDDED, micro_batch: int = 2048, **model: Any) -> Config:
+    return Config(model=ModelConfig(name=name, **model), train=TrainConfig(micro_batch_tokens=micro_batch))
+
+
+def test_a_4_bit_model_of_4_billion_fits_a_mac_of_48_gb() -> None:
+    plan = preflight(config_of(QWEN_MLX), MAC)
+    assert (plan.backend, plan.precision, plan.quantized) == ("mlx", "bfloat16", True)
+    assert 2.1 * GIB < plan.weights < 2.6 * GIB  # 4.02e9 weights at 4.5 bit
+    assert plan.budget == 36 * GIB
+    assert plan.checkpointed
+
+
+def test_16_rows_of_1024_tokens_are_planned_within_12_gb() -> None:
+    tasks = TasksConfig(prompts=2, proposals_per_prompt=8, solved=2, attempts=8, references=4, proposal_tokens=604)
+    plan = plan_of(Config(model=ModelConfig(name=QWEN_MLX), tasks=tasks), MAC)
+    assert (plan.rows, plan.length) == (16, 1024)
+    assert plan.peak < 12 * 1000**3
+
+
+def test_parts_add_up_and_the_larger_phase_counts() -> None:
+    plan = plan_of(config_of(), LAPTOP)
+    parts = plan.weights + plan.adapter + plan.optimizer + plan.runtime
+    assert plan.peak == parts + max(plan.cache + plan.sampling, plan.activations)
+    assert plan.weights == geometry_of(EMBEDDED).parameters * 8  # masters and a copy, float32
+    assert replace(plan, cache=100 * GIB).peak == parts + 100 * GIB + plan.sampling
+    assert all(word in table(plan) for word in ("weights", "peak", "budget", "fits"))
+
+
+def test_more_tokens_a_micro_batch_need_more_until_blocks_compute_twice() -> None:
+    sizes = (64, 256, 1024)
+    plain = [plan_of(config_of(), LAPTOP, tokens).activations for tokens in sizes]
+    assert plain[0] < plain[1] < plain[2]
+    packed = [plan_of(config_of(QWEN, quantization="4bit"), CARD, tokens) for tokens in sizes]
+    assert [plan.checkpointed for plan in packed] == [False, False, True]
+    assert packed[2].activations < packed[1].activations
+
+
+def test_full_training_and_float_weights_need_more() -> None:
+    lora, full = (plan_of(config_of(adapter=kind), LAPTOP).peak for kind in ("lora", "full"))
+    assert full > lora
+    packed = plan_of(config_of(QWEN, quantization="4bit"), CARD)
+    assert packed.precision == "bfloat16" and packed.budget == 12 * GIB - GIB // 2
+    assert packed.weights < plan_of(config_of(QWEN), LAPTOP).weights / 5
+
+
+def test_what_does_not_fit_is_refused_with_the_largest_that_does() -> None:
+    machine = Machine(False, 5 * GIB)
+    config = config_of(micro_batch=32_768)
+    best = largest_micro_batch(config, machine)
+    assert 64 <= best < 32_768
+    assert plan_of(config, machine, best).fits and not plan_of(config, machine, 2 * best).fits
+    with pytest.raises(UserError, match=f"train.micro_batch_tokens={best}") as caught:
+        preflight(config, machine)
+    assert "\n" not in str(caught.value)
+    assert preflight(config_of(micro_batch=best), machine).fits
+
+
+def test_a_model_that_cannot_fit_is_refused() -> None:
+    with pytest.raises(UserError, match="smaller model"):
+        preflight(config_of(QWEN), LAPTOP)
+
+
+def test_rows_under_mlx_follow_the_share_of_memory() -> None:
+    assert mlx_rows(1000, 300, 1 << 40) == 64
+    assert mlx_rows(1000, 300, 10 * 2 * 512 * 1000) == 10
+    assert mlx_rows(1000, 300, 1) == 1
+
+
+def test_the_command_says_whether_it_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_command, "this_machine", lambda: Machine(False, 1 * GIB))
+    assert plan_command.run(config_of()) == 1
+    printed = capsys.readouterr()
+    assert "DOES NOT FIT" in printed.out and "it does not fit" in printed.err
+
+
+def test_the_time_of_a_step_grows_with_its_tokens() -> None:
+    tiny = replace(geometry_of(EMBEDDED), hidden=64, intermediate=64)
+    config = config_of(generation_precision="float32", update_precision="float32")
+    plan = plan_of(config, LAPTOP)
+    seconds = step_seconds(config, plan, tiny)
+    assert seconds["step"] == pytest.approx(seconds["sampling"] + seconds["learning"])
+    assert min(seconds.values()) > 0

@@ -1,0 +1,352 @@
+"""The MLX policy on tiny random models: the torch policy's loss and gradients, sampling, save and load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import make_tiny_qwen3
+
+from azr.config import ModelConfig, TrainConfig
+from azr.errors import UserError
+from azr.policy.adapters import mlx_to_peft, peft_to_mlx
+from azr.policy.loss import token_weights
+from azr.policy.loss_spec import policy_loss
+from azr.policy.models import make_tiny_model
+from azr.policy.torch_policy import TorchPolicy
+from azr.records import Group, Sample, Sampling
+
+mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
+pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+
+from mlx.utils import tree_flatten  # noqa: E402
+from mlx_lm.tuner.utils import load_adapters  # noqa: E402
+from mlx_lm.utils import load_model  # noqa: E402
+
+from azr.policy.mlx_policy import MlxPolicy  # noqa: E402
+from azr.policy.mlx_update import micro_batches, token_losses  # noqa: E402
+
+HEADER = "A list of Python functions, each with an input.\n"
+PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "s"]
+ADVANTAGES = [1.0, -0.7, 0.4]
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    return make_tiny_model(folder) if request.param == "llama" else make_tiny_qwen3(folder)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("llama"))
+
+
+def settings_of(folder: Path, quantization: str, **train: Any) -> tuple[ModelConfig, TrainConfig]:
+    model = ModelConfig(
+        name=str(folder), backend="mlx", quantization=quantization, style="completion", lora_rank=4, lora_alpha=8,
+        generation_precision="float32", update_precision="float32", threads=1,
+    )  # fmt: skip
+    return model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train)
+
+
+def make_policy(folder: Path, quantization: str = "4bit", **train: Any) -> MlxPolicy:
+    return MlxPolicy(*settings_of(folder, quantization, **train))
+
+
+def samples_of(groups: list[Group]) -> list[Sample]:
+    rows = [(g, c) for g in groups for c in g.completions]
+    return [
+        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, ADVANTAGES[i % 3])
+        for i, (g, c) in enumerate(rows)
+    ]
+
+
+def trained(policy: MlxPolicy) -> dict[str, Any]:
+    return {name: np.array(value) for name, value in tree_flatten(policy.model.trainable_parameters())}
+
+
+def reference_logprobs(policy: MlxPolicy, prompt: tuple[int, ...], completion: tuple[int, ...]) -> list[float]:
+    """By mlx-lm's own forward pass, one sequence at a time."""
+    logits = policy.model(mx.array([prompt + completion]))[0].astype(mx.float32)
+    logprobs = (logits - mx.logsumexp(logits, axis=-1, keepdims=True))[len(prompt) - 1 : -1]
+    found: list[float] = mx.take_along_axis(logprobs, mx.array(completion)[:, None], axis=-1)[:, 0].tolist()
+    return found
+
+
+number = st.floats(-5, 0)
+token = st.tuples(number, number, number)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.lists(token, min_size=1, max_size=5), st.floats(-3, 3)), min_size=1, max_size=4),
+    st.sampled_from(["sequence", "token"]),
+)
+def test_arrays_reproduce_the_specification(
+    batch: list[tuple[list[tuple[float, float, float]], float]], weighting: str
+) -> None:
+    new, before, sampled = ([[t[k] for t in row] for row, _ in batch] for k in range(3))
+    advantages = [advantage for _, advantage in batch]
+    total = 0.0
+    for i, weight in enumerate(token_weights([len(row) for row in new], weighting)):
+        probabilities = (mx.array(new[i]), mx.array(before[i]), mx.array(sampled[i]))
+        total += float(token_losses(*probabilities, mx.full(len(new[i]), advantages[i]), 0.2, 2.0).sum()) * weight
+    expected = policy_loss(new, before, sampled, advantages, 0.2, 2.0, weighting)
+    assert total == pytest.approx(expected, rel=1e-4, abs=1e-4)  # float32
+
+
+@pytest.mark.parametrize("weighting", ["sequence", "token"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, checkpoint: bool) -> None:
+    policy = make_policy(tiny, "none", loss_weighting=weighting)
+    policy.updater.checkpoint = checkpoint
+    policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero
+    samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
+    samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
+    samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
+    other = TorchPolicy(*settings_of(tiny, "none", loss_weighting=weighting))
+    peft = mlx_to_peft({name: torch.from_numpy(value) for name, value in trained(policy).items()})
+    with torch.no_grad():
+        for name, value in peft.items():
+            stem = name.removeprefix("base_model.model.").replace(".weight", ".default.weight")
+            other.parameters[stem].copy_(value)
+    other.refresh()
+    expected = other.updater.accumulate(samples)
+    gradient, metrics = policy.updater.accumulate(samples)
+    assert {k: metrics[k] for k in expected if k != "forwarded_tokens"} == pytest.approx(
+        {k: v for k, v in expected.items() if k != "forwarded_tokens"}, abs=1e-4
+    )
+    found = dict(tree_flatten(gradient))
+    theirs = {
+        f"base_model.model.{name.replace('.default', '')}": p.grad
+        for name, p in other.parameters.items()
+        if p.grad is not None
+    }
+    for name, value in peft_to_mlx(theirs).items():
+        assert np.abs(np.array(found.pop(name)) - value.numpy()).max() < 1e-4, name
+    assert not found
+    assert metrics["importance_capped"] > 0
+
+
+def test_the_dequantised_product_has_the_gradient_of_the_quantised_one(llama: Path) -> None:
+    from mlx import nn
+
+    from azr.policy.mlx_models import _dequantise_for_products
+
+    layer = nn.QuantizedLinear(128, 64, bias=True)
+    x = mx.random.normal((5, 128))
+    value, slope = mx.value_and_grad(lambda x: (layer(x) ** 2).sum())(x)
+    _dequantise_for_products(layer)
+    assert type(layer) is not nn.QuantizedLinear
+    ours, our_slope = mx.value_and_grad(lambda x: (layer(x) ** 2).sum())(x)
+    assert float(ours) == pytest.approx(float(value), rel=1e-4)
+    assert mx.allclose(slope, our_slope, rtol=1e-3, atol=1e-3)
+
+
+def test_sampled_logprobs_are_those_of_the_model(tiny: Path) -> None:
+    policy = make_policy(tiny)
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))  # a trained adapter, not a null one
+    groups = policy.generate(PROMPTS, 3, Sampling(12, seed=2))
+    assert [g.prompt for g in groups] == PROMPTS
+    for group in groups:
+        for completion in group.completions:
+            expected = reference_logprobs(policy, group.prompt_ids, completion.token_ids)
+            assert completion.logprobs == pytest.approx(expected, abs=2e-4)
+
+
+def test_sampling_follows_the_seed(llama: Path) -> None:
+    policy = make_policy(llama)
+    once = policy.generate(PROMPTS, 3, Sampling(12, seed=5))
+    mx.random.seed(99)
+    assert policy.generate(PROMPTS, 3, Sampling(12, seed=5)) == once
+    assert policy.generate(PROMPTS, 3, Sampling(12, seed=6)) != once
+    assert len({c.token_ids for c in once[0].completions}) == 3
+
+
+def test_sampling_follows_the_tempered_distribution(llama: Path) -> None:
+    policy = make_policy(llama)
+    group = policy.generate(["ab"], 3000, Sampling(1, seed=0, temperature=0.5))[0]
+    counts = np.zeros(policy.model_config["vocab_size"])
+    for completion in group.completions:
+        counts[completion.token_ids[0]] += 1
+    logits = policy.model(mx.array([group.prompt_ids]))[0, -1] / 0.5
+    expected = np.array(mx.softmax(logits))
+    assert 0.5 * np.abs(counts / 3000 - expected).sum() < 0.15  # sampling alone gives about 0.08 here
+    chosen = next(c for c in group.completions if c.token_ids[0] == expected.argmax())
+    assert chosen.logprobs[0] == pytest.approx(float(np.log(expected.max())), abs=1e-4)
+
+
+def test_greedy_takes_the_likeliest(llama: Path) -> None:
+    policy = make_policy(llama)
+    for group in policy.generate(PROMPTS, 2, Sampling(10, temperature=0.0)):
+        for completion in group.completions:
+            ids = list(group.prompt_ids)
+            for chosen in completion.token_ids:
+                assert chosen == int(mx.argmax(policy.model(mx.array([ids]))[0, -1]))
+                ids.append(chosen)
+            assert set(completion.logprobs) == {0.0}
+
+
+def test_a_stop_string_across_tokens_ends_a_completion(llama: Path) -> None:
+    policy = make_policy(llama)
+    free = policy.generate(["xy"], 1, Sampling(40, seed=3))[0].completions[0]
+    at = next(i for i in range(8, len(free.text) - 1) if free.text[i : i + 2].isascii())
+    stop = free.text[at : at + 2]
+    cut = policy.generate(["xy"], 1, Sampling(40, seed=3, stop=("never there", stop)))[0].completions[0]
+    assert cut.stop_reason == "stop"
+    assert cut.text == free.text[: free.text.index(stop)]
+    assert cut.token_ids == free.token_ids[: len(cut.token_ids)]
+    assert len(cut.logprobs) == len(cut.token_ids)
+
+
+def test_the_end_token_is_kept_in_the_ids_and_not_in_the_text(llama: Path) -> None:
+    policy = make_policy(llama)
+    completions = policy.generate(["q"], 64, Sampling(64, seed=0))[0].completions
+    ended = [c for c in completions if c.stop_reason == "eos"]
+    assert ended and len(completions) == 64
+    assert all(c.token_ids[-1] == 0 and "<|end|>" not in c.text for c in ended)
+
+
+def test_more_rows_than_fit_wait_for_a_place(llama: Path) -> None:
+    policy = make_policy(llama)
+    policy.generator.cache_share = 4 * 2 * 256 * policy.generator.token_bytes
+    seen: list[tuple[int, int]] = []
+    groups = policy.generate(PROMPTS, 5, Sampling(7, seed=1, temperature=0.0), lambda *p: seen.append(p))
+    policy.generator.cache_share *= 100
+    assert groups == policy.generate(PROMPTS, 5, Sampling(7, seed=1, temperature=0.0))
+    assert seen == sorted(seen) and seen[-1] == (105, 105)
+
+
+def test_no_signal_is_no_step(llama: Path) -> None:
+    policy = make_policy(llama)
+    samples = [replace(s, advantage=0.0) for s in samples_of(policy.generate(PROMPTS, 2, Sampling(5)))]
+    before = trained(policy)
+    for batch in (samples, []):
+        metrics = policy.update(batch)
+        assert metrics["skipped"] == 1 and metrics["trained_tokens"] == 0
+    assert all(np.array_equal(value, before[name]) for name, value in trained(policy).items())
+
+
+def test_an_update_raises_what_was_rewarded(llama: Path) -> None:
+    policy = make_policy(llama)
+    groups = policy.generate(PROMPTS, 4, Sampling(10, seed=1))
+    samples = [replace(s, advantage=1.0 if i % 2 else -1.0) for i, s in enumerate(samples_of(groups))]
+
+    def gap() -> float:
+        sums = [sum(reference_logprobs(policy, s.prompt_ids, s.completion_ids)) for s in samples]
+        return sum(sums[1::2]) - sum(sums[::2])
+
+    before = gap()
+    metrics = policy.update(samples)
+    assert gap() > before + 1
+    assert metrics["skipped"] == 0 and metrics["grad_norm"] > 0 and metrics["logprob_gap"] < 1e-3
+
+
+def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(llama: Path) -> None:
+    policy, sampling = make_policy(llama), Sampling(12, seed=5)
+    before = policy.generate(["a b", "b c"], 2, sampling)
+    policy.update(samples_of(before))
+    trained = policy.generate(["a b", "b c"], 2, sampling)
+    assert trained != before
+    with policy.untrained():
+        assert policy.generate(["a b", "b c"], 2, sampling) == before
+    assert policy.generate(["a b", "b c"], 2, sampling) == trained
+
+
+def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
+    policy = make_policy(tiny)
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
+    policy.save(tmp_path / "saved")
+    other = make_policy(tiny, seed=5)
+    other.load(tmp_path / "saved")
+    for seed in (2, 3):
+        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
+        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
+        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    assert all(np.array_equal(value, trained(other)[name]) for name, value in trained(policy).items())
+    assert {p.suffix for p in (tmp_path / "saved").rglob("*") if p.is_file()} <= {".safetensors", ".json"}
+
+
+def test_the_saved_adapter_is_one_that_mlx_lm_loads(llama: Path, tmp_path: Path) -> None:
+    policy = make_policy(llama, "none")
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
+    policy.save(tmp_path)
+    model = load_adapters(load_model(llama)[0], str(tmp_path / "adapter"))
+    ids = mx.array([policy.generate(PROMPTS[:1], 1, Sampling(8, seed=1))[0].prompt_ids])
+    assert mx.allclose(model(ids), policy.model(ids), atol=1e-4)
+    assert not mx.allclose(model(ids), load_model(llama)[0](ids), atol=1e-2)
+
+
+@pytest.mark.parametrize("file", ["adapter/adapters.safetensors", "optimizer.safetensors", "policy.json"])
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_a_damaged_checkpoint_is_refused_and_changes_nothing(
+    llama: Path, tmp_path: Path, file: str, damage: str
+) -> None:
+    policy = make_policy(llama)
+    policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(8, seed=1))))
+    policy.save(tmp_path)
+    path = tmp_path / file
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = trained(policy)
+    with pytest.raises(UserError) as caught:
+        policy.load(tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert all(np.array_equal(value, before[name]) for name, value in trained(policy).items())
+
+
+def test_another_backends_or_models_checkpoint_is_refused(llama: Path, tmp_path: Path) -> None:
+    policy = make_policy(llama)
+    policy.save(tmp_path / "mlx")
+    with pytest.raises(UserError, match="fingerprint"):  # the same weights, not quantised
+        make_policy(llama, "none").load(tmp_path / "mlx")
+    torch_policy = TorchPolicy(*settings_of(llama, "none"))
+    with pytest.raises(UserError, match="backend"):
+        torch_policy.load(tmp_path / "mlx")
+    torch_policy.save(tmp_path / "torch")
+    with pytest.raises(UserError, match="backend"):
+        policy.load(tmp_path / "torch")
+
+
+def test_what_mlx_cannot_do_is_refused(llama: Path, tmp_path: Path) -> None:
+    model, train = settings_of(llama, "4bit")
+    with pytest.raises(UserError, match=r"model\.adapter"):
+        MlxPolicy(model.model_copy(update={"adapter": "full"}), train)
+    with pytest.raises(UserError, match="both the same"):
+        MlxPolicy(model.model_copy(update={"update_precision": "bfloat16"}), train)
+    folder = make_tiny_model(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "no_such_architecture"}))
+    with pytest.raises(UserError, match="no_such_architecture"):
+        make_policy(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(UserError, match="MLX cannot load"):
+        make_policy(folder)
+
+
+def test_a_base_in_4_bit_is_that_small(llama: Path) -> None:
+    plain, packed = make_policy(llama, "none").describe(), make_policy(llama).describe()
+    assert packed["quantization"] == "4 bit" and plain["quantization"] == "none"
+    assert packed["parameters"] == plain["parameters"]
+    lora = 4 * int(plain["trained_parameters"])
+    assert int(packed["bytes"]) - lora < (int(plain["bytes"]) - lora) / 5
+
+
+def test_samples_of_one_prompt_share_a_micro_batch() -> None:
+    lengths = [3, 9, 4, 30, 3]
+    samples = [Sample("solve", "deduction", (1,) * 10, (5,) * n, (0.0,) * n, 1.0, 1.0) for n in lengths]
+    samples.append(replace(samples[0], prompt_ids=(2,) * 10))
+    batches = micro_batches(samples, 40)
+    assert batches == [[0, 4, 2], [1], [3], [5]]  # 10 + 3 * 4 fit; 10 + 4 * 9 do not

@@ -1,0 +1,169 @@
+"""The torch policy with a base in 4 bit, on a tiny random model and a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from azr import plan
+from azr.config import ModelConfig, TrainConfig
+from azr.errors import UserError
+from azr.policy import attention_parts
+from azr.policy.attention import flash
+from azr.policy.choice import make_policy
+from azr.policy.models import make_tiny_model
+from azr.policy.nf4_policy import Nf4Policy
+from azr.records import Group, Sample, Sampling
+
+pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'azr[nf4]'")
+
+HEADER = "A list of Python functions, each with an input.\n"
+PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "short"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def make(folder: Path, **train: Any) -> Nf4Policy:
+    model = ModelConfig(
+        name=str(folder), quantization="4bit", style="completion", lora_rank=4, lora_alpha=8, threads=1,
+        generation_precision="float32", update_precision="float32",
+    )  # fmt: skip
+    policy = make_policy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train), 1.0)
+    assert isinstance(policy, Nf4Policy)
+    return policy
+
+
+def samples_of(groups: list[Group]) -> list[Sample]:
+    rows = [(g, c) for g in groups for c in g.completions]
+    return [
+        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, (1.0, -0.7, 0.4)[i % 3])
+        for i, (g, c) in enumerate(rows)
+    ]
+
+
+def sequence_logprobs(policy: Nf4Policy, sample: Sample) -> torch.Tensor:
+    """Through Transformers' eager attention, the sequence alone."""
+    policy.model.set_attn_implementation("eager")
+    logits = policy.model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0]
+    policy.model.set_attn_implementation("azr")
+    logprobs = logits[len(sample.prompt_ids) - 1 : -1].log_softmax(-1)
+    return logprobs.gather(1, torch.tensor(sample.completion_ids).unsqueeze(1)).squeeze(1)
+
+
+def test_the_base_is_packed_and_frozen(tiny: Path) -> None:
+    policy = make(tiny)
+    packed = [p for p in policy.model.parameters() if p.dtype == torch.uint8]
+    assert len(packed) == 2 * 7 and not any(p.requires_grad for p in packed)
+    description = policy.describe()
+    assert description["quantization"] == "NF4"
+    assert description["trained_parameters"] == sum(p.numel() for p in policy.parameters.values())
+
+
+def test_sampled_logprobs_are_those_of_the_model_with_its_adapter(tiny: Path) -> None:
+    policy = make(tiny)
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))
+    for sample in samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=2))):
+        with torch.no_grad():
+            expected = sequence_logprobs(policy, sample).tolist()
+        assert sample.logprobs == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_packed_gradient_is_the_naive_one(tiny: Path, checkpointed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CHECKPOINT_FROM", 0 if checkpointed else 1 << 40)
+    policy = make(tiny)
+    policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero
+    samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
+    samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))
+    policy.updater.accumulate(samples)
+    packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
+    policy.optimizer.zero_grad()
+    monkeypatch.setattr(plan, "CHECKPOINT_FROM", 1 << 40)
+    naive = policy
+    if checkpointed:  # eager attention has no layout to come back to
+        naive = make(tiny)
+        with torch.no_grad():
+            for name, parameter in naive.parameters.items():
+                parameter.copy_(policy.parameters[name])
+    for sample in samples:
+        logprobs = sequence_logprobs(naive, sample)
+        weight = (logprobs.detach() - torch.tensor(sample.logprobs)).exp().clamp(max=policy.train.importance_cap)
+        (-(logprobs * weight).sum() * sample.advantage / len(samples) / len(sample.completion_ids)).backward()
+    assert packed.keys() == policy.parameters.keys()
+    for name, parameter in naive.parameters.items():
+        assert parameter.grad is not None
+        assert torch.allclose(packed[name], parameter.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_an_update_changes_what_is_sampled_at_once(tiny: Path) -> None:
+    policy = make(tiny)
+    groups = policy.generate(PROMPTS, 4, Sampling(10, seed=1))
+    assert policy.update(samples_of(groups))["skipped"] == 0
+    assert policy.generate(PROMPTS, 4, Sampling(10, seed=1)) != groups
+
+
+def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(tiny: Path) -> None:
+    policy, sampling = make(tiny), Sampling(12, seed=5)
+    before = policy.generate(["a b", "b c"], 2, sampling)
+    policy.update(samples_of(before))
+    trained = policy.generate(["a b", "b c"], 2, sampling)
+    assert trained != before
+    with policy.untrained():
+        assert policy.generate(["a b", "b c"], 2, sampling) == before
+    assert policy.generate(["a b", "b c"], 2, sampling) == trained
+
+
+def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
+    policy = make(tiny)
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
+    policy.save(tmp_path / "saved")
+    other = make(tiny, seed=5)
+    other.load(tmp_path / "saved")
+    for seed in (2, 3):
+        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
+        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
+        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    for name, parameter in policy.parameters.items():
+        assert torch.equal(parameter, other.parameters[name])
+
+
+def test_what_a_base_in_4_bit_cannot_do_is_refused(tiny: Path) -> None:
+    model, train = ModelConfig(name=str(tiny), quantization="4bit"), TrainConfig()
+    with pytest.raises(UserError, match=r"model\.adapter"):
+        make_policy(model.model_copy(update={"adapter": "full"}), train, 1.0)
+    mixed = {"generation_precision": "float32", "update_precision": "bfloat16"}
+    with pytest.raises(UserError, match="both the same"):
+        make_policy(model.model_copy(update=mixed), train, 1.0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_attention_in_plain_products_is_the_kernels(causal: bool, kv_heads: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    query, grad = (torch.randn(2, 4, 5, 8, generator=random) for _ in range(2))
+    key, value = (torch.randn(2, kv_heads, 5, 8, generator=random, requires_grad=True) for _ in range(2))
+    query.requires_grad_()
+    expected, lse = flash(query, *(x.repeat_interleave(4 // kv_heads, 1) for x in (key, value)), 0.0, causal, scale=0.3)
+    (expected * grad).sum().backward()
+    found, found_lse = attention_parts.forward(query, key, value, 0.0, causal, scale=0.3)
+    assert torch.allclose(found, expected, atol=1e-5) and torch.allclose(found_lse, lse, atol=1e-5)
+    parts = attention_parts.backward(grad, query, key, value, found, found_lse, 0.0, causal, scale=0.3)
+    for ours, tensor in zip(parts, (query, key, value), strict=True):
+        assert tensor.grad is not None
+        assert torch.allclose(ours, tensor.grad, atol=1e-5)
+
+
+def test_masked_attention_in_plain_products_is_the_kernels() -> None:
+    random = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 5, 8, generator=random) for _ in range(3))
+    mask = torch.zeros(2, 1, 1, 5).masked_fill(torch.tensor([[[[False] * 3 + [True] * 2]]]), float("-inf"))
+    ours = attention_parts.forward(query, key, value, attn_mask=mask, scale=0.3)
+    theirs = flash(query, key, value, 0.0, False, attn_mask=mask.expand(2, 1, 5, 5), scale=0.3)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
