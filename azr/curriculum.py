@@ -6,8 +6,7 @@ rises no further while the proposed tasks stay far behind that target: a level t
 write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
 
 - vacuity: hollow tasks, near copies and repeats earn no more than invalid ones and never become tasks
-- band: what is paid for is a solve rate inside the band; a task that everybody solves costs, and so does one that
-  nobody solves while the tasks of its type are too hard
+- band: what is paid for is a solve rate inside the band; a task that everybody solves costs as much as a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - references: shown are tasks near the target difficulty, unlike each other
 - floor: a task below the target difficulty earns less
@@ -182,7 +181,6 @@ class Curriculum:
         return Shaping(
             hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
-            too_hard=now.rate is not None and now.rate < self.config.band_low,
             weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
             merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
             bonus=self._bonus(proposal, common) if own and self.uses("diversity") else 0.0,

@@ -54,7 +54,6 @@ class Shaping:
 
     hollow: bool = False  # vacuous, a near copy, or a repeat: worth no more than an invalid one
     band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
-    too_hard: bool = False  # with a band: what nobody solves costs too, as tasks of this type are too hard now
     weight: float = 1.0  # of learnability
     merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
     bonus: float = 0.0  # for diversity
@@ -68,7 +67,8 @@ def in_band(rate: float, low: float, high: float) -> float:
 def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
     """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
 
-    weight x merit x learnability + bonus. With a band, the lack of any learnability costs as much as a repeat.
+    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat. One that
+    nobody solves costs nothing: it has the form, and while nothing is solved that is all there is to learn.
     """
     if shaping.hollow:
         return MALFORMED
@@ -78,7 +78,7 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
         return None
     if shaping.band is None:
         value = learnability(rate, shape)
-    elif rate == 1.0 or (rate == 0.0 and shaping.too_hard):
+    elif rate == 1.0:
         return REPEATED
     else:
         value = in_band(rate, *shaping.band)

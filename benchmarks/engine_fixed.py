@@ -9,7 +9,8 @@ from engine_setup import Laps, samples_of
 
 from azr import prompts
 from azr.buffer import Buffer
-from azr.config import TasksConfig
+from azr.config import CurriculumConfig, TasksConfig
+from azr.curriculum import Curriculum
 from azr.executor import Executor, ValidationRequest
 from azr.policy.torch_policy import TorchPolicy
 from azr.proposer import prompt_text, propose, requests, validate
@@ -17,6 +18,7 @@ from azr.records import Completion, Group, Sampling, Task, TaskType
 from azr.solver import grade, solve
 
 TASKS = TasksConfig()
+PLAIN = Curriculum(CurriculumConfig())  # switched off
 PROGRAMS: tuple[tuple[str, str], ...] = (
     ("def f(nums):\n    return [n * n for n in nums if n % 3 != 0]", "[1, 3, 4, 6, 8]"),
     (
@@ -64,7 +66,7 @@ class FixedStep:
     def as_the_loop_runs(self) -> Mapping[str, float]:
         """Completions end where they end; proposals are validated and attempts graded in the sandbox."""
         laps = Laps()
-        proposals = propose(self.policy, self.buffer, TASKS, seed=1)
+        proposals = propose(self.policy, self.buffer, PLAIN, TASKS, seed=1)
         laps.lap("propose")
         validate(proposals, self.executor, self.buffer, lambda program: False)
         laps.lap("validate")
@@ -82,7 +84,7 @@ class FixedStep:
         """The upper bound: nothing ends a completion before its limit; no sandbox."""
         ends, self.policy.generator.end_ids = self.policy.generator.end_ids, set()
         laps = Laps()
-        asked = requests(TASKS, self.buffer, self.policy.style, random.Random(1))
+        asked = requests(TASKS, self.buffer, PLAIN, self.policy.style, random.Random(1))
         texts = [prompt_text(request, self.policy, TASKS.induction_inputs) for request in asked]
         groups = self._generate(texts, TASKS.proposals_per_prompt, TASKS.proposal_tokens)
         laps.lap("propose")

@@ -23,9 +23,10 @@ from engine_peers import HuggingFaceGenerate, TrlStep
 from engine_setup import Laps, Size, Trials, alternate, exact_prompts, load_policy, model_folder, samples_of, timed
 from transformers.utils import logging as transformers_logging
 
+from azr.allocator import tune
 from azr.config import ExecutorConfig
 from azr.executor import Executor
-from azr.policy.precision import DTYPES
+from azr.policy.precision import DTYPES, HOPELESS
 from azr.policy.torch_policy import TorchPolicy
 from azr.records import Sampling
 
@@ -60,7 +61,7 @@ def sample(policy: TorchPolicy, texts: list[str], size: Size) -> Mapping[str, fl
 def against_generate(run: Run, size: Size) -> None:
     """Ours and `generate` in both precisions. The peer is the faster of the two."""
     texts = exact_prompts(run.policy, size.prompts, size.prompt)
-    peers = {f"generate {name}": HuggingFaceGenerate(run.folder, dtype) for name, dtype in DTYPES.items()}
+    peers = {f"generate {name}": HuggingFaceGenerate(run.folder, dtype) for name, dtype in usable().items()}
     arms: dict[str, Callable[[], Mapping[str, float]]] = {"ours": partial(sample, run.policy, texts, size)}
     arms |= {name: partial(peer, texts, size) for name, peer in peers.items()}
     short = Size(size.prompts, size.group, size.prompt, 3)
@@ -78,6 +79,15 @@ def against_generate(run: Run, size: Size) -> None:
     print(f"  end to end: {trials[fastest].seconds / ours.seconds:.2f} x {fastest}")
     fastest = min(trials, key=lambda name: trials[name].part("decode"))
     print(f"  decoding at {size.rows} rows: {trials[fastest].part('decode') / ours.part('decode'):.2f} x {fastest}")
+
+
+def usable() -> dict[str, torch.dtype]:
+    """The precisions that this processor computes in; one that it emulates would take hours and win nothing."""
+    rates = {name: matmul_rate(dtype, 256) for name, dtype in DTYPES.items()}
+    for name in [name for name, rate in rates.items() if rate * HOPELESS < max(rates.values())]:
+        print(f"  {name} is emulated here ({rates[name] / 1e9:.1f} GFLOPS) and left out")
+        del rates[name]
+    return {name: DTYPES[name] for name in rates}
 
 
 def against_trl(run: Run) -> None:
@@ -124,7 +134,7 @@ def limit(run: Run) -> None:
     size = run.size(DECODE)
     policy, texts = run.policy, exact_prompts(run.policy, size.prompts, size.prompt)
     with torch.inference_mode():
-        rates = {name: matmul_rate(dtype) for name, dtype in DTYPES.items()}
+        rates = {name: matmul_rate(dtype) for name, dtype in usable().items()}
     model = policy.generator.model
     head = model.get_output_embeddings().weight.numel()
     blocks = sum(m.weight.numel() for m in model.modules() if type(m) is torch.nn.Linear) - head
@@ -172,6 +182,7 @@ PARTS: dict[str, Any] = {
 
 
 def main() -> None:
+    tune()  # as the command does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=[*PARTS, "all"])
     parser.add_argument("--quick", action="store_true", help="a tiny random model: a smoke test")

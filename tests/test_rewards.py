@@ -68,8 +68,7 @@ def test_the_band_by_hand(rate: float, expected: float) -> None:
         ({"band": BAND}, 1.0, -0.5),
         ({"band": BAND, "bonus": 0.3}, 1.0, -0.5),  # no bonus for what everybody solves
         ({"band": BAND, "bonus": 0.3}, 0.0, 0.3),
-        ({"band": BAND, "bonus": 0.3, "too_hard": True}, 0.0, -0.5),
-        ({"band": BAND, "too_hard": True}, 0.2, 0.5),
+        ({"band": BAND}, 0.2, 0.5),
         ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.5, 1.5 * 0.8 + 0.1),
         ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.85, 1.5 * 0.8 * 0.5 + 0.1),
         ({"weight": 1.5, "merit": 0.5}, 0.5, 1.5 * 0.5 * 0.5),
@@ -90,11 +89,11 @@ def test_shaping_of_repeats_and_of_negative_learnability() -> None:
 RATES = st.sampled_from([i / 8 for i in range(9)])
 
 
-@given(RATES, st.booleans(), st.floats(1, 2), st.floats(0, 1), st.floats(0, 0.3))
+@given(RATES, st.floats(1, 2), st.floats(0, 1), st.floats(0, 0.3))
 def test_nothing_valid_earns_less_than_a_repeat_and_nothing_solved_by_all_more(
-    rate: float, too_hard: bool, weight: float, merit: float, bonus: float
+    rate: float, weight: float, merit: float, bonus: float
 ) -> None:
-    shaping = rewards.Shaping(band=BAND, too_hard=too_hard, weight=weight, merit=merit, bonus=bonus)
+    shaping = rewards.Shaping(band=BAND, weight=weight, merit=merit, bonus=bonus)
     found = rewards.shaped_reward(shaping, False, rate, "paper")
     assert found is not None and rewards.REPEATED <= found <= 2.3
-    assert (found == rewards.REPEATED) == (rate == 1.0 or (rate == 0.0 and too_hard))
+    assert (found == rewards.REPEATED) == (rate == 1.0)
