@@ -353,8 +353,6 @@ def parse_proposal(text: str) -> ParsedProposal:
         return ParsedProposal(None, reason="no example call of f" if not calls else "more than one call of f")
     if not body or not (isinstance(body[-1], ast.FunctionDef) and body[-1].name == "f"):
         return ParsedProposal(None, reason="the last definition is not f")
-    if any(isinstance(node, ast.FunctionDef) and node.name == "f" for node in body[:-1]):
-        return ParsedProposal(None, reason="f is defined twice")  # all but the last are dead, and mislead a solver
     program = "\n".join(text.split("\n")[: body[-1].end_lineno]).strip("\n")
     return ParsedProposal(program, tuple(calls))
 

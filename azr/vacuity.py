@@ -43,7 +43,15 @@ def why_vacuous(task: Task, probe: Probe | None) -> str:
     whole = size(before) if before else after
     if whole - after >= DEAD_NODES and whole - after > DEAD_SHARE * whole:
         return "dead code: most of the program changes nothing"
+    if before and _defines_twice(before):
+        return "dead code: a function is defined twice"
     return ""
+
+
+def _defines_twice(tree: ast.Module) -> bool:
+    """Whether a later function of the same name hides an earlier one, which then only misleads a solver."""
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return len(names) != len(set(names))
 
 
 def _of_pairs(task: Task) -> str:

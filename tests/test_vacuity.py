@@ -56,6 +56,8 @@ PAIRS = [
     ("def f(s):\n    return s.replace('zzz', '')", "def f(s):\n    return s.replace('a', '')", "'banana'"),
     ("def f(x):\n    return int(x)", "def f(x):\n    return float(x) / 2", "12"),
     ("def f(n):\n    return n and n or n", "def f(n):\n    return n and n + 1 or -1", "3"),
+    ("def f(x):\n    return x / 2\n\ndef f(x):\n    return x * 2",
+     "def g(x):\n    return x / 2\n\ndef f(x):\n    return g(x) * 2", "6"),
     ("def f(xs, k):\n    t = 0\n    for x in xs:\n        t += 0\n    return t",
      "def f(xs, k):\n    t = 0\n    for x in xs:\n        t += x * k\n    return t", "[1, 2, 3], 2"),
     ("def f(n):\n    a = n + 1\n    b = a * a\n    c = b - a\n    e = c // 2\n    g = [b, c, e]\n    return n * 2",
