@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from evaluation_attacks import FUNCTIONS, PROGRAMS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azr import cli
 from azr.config import ExecutorConfig
 from azr.evaluation import benchmarks
 from azr.evaluation.benchmarks import apps, evalplus, mbpp
@@ -65,11 +67,25 @@ def test_reference_solutions_of_a_subset_pass(name: str, count: int, scorer: Sco
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [*FULL.items(), ("sanitized", 427)])
-def test_all_reference_solutions_pass(name: str, count: int, scorer: Scorer, benchmark_data: Path) -> None:
+def test_all_reference_solutions_pass_through_the_command(
+    name: str,
+    count: int,
+    benchmark_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AZR_WORKSPACE", str(tmp_path))
     path = benchmark_data / "sanitized-mbpp.json" if name == "sanitized" else benchmark_data
-    benchmark = benchmarks.load("mbpp" if name == "sanitized" else name, path)
-    kept, excluded = selftest(scorer, benchmark.problems)
-    assert (len(kept), excluded) == (count, {})
+    name = "mbpp" if name == "sanitized" else name
+    lines = [{"task_id": p.id, "solution": p.reference} for p in benchmarks.load(name, path).problems]
+    file = tmp_path / "references.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    options = ["--benchmark", name, "--benchmark-path", str(path), "--solutions", str(file), "--json"]
+    with pytest.raises(SystemExit):
+        cli.main(["eval", *options])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["correct"], found["tasks"], found["excluded"], found["failures"]) == (count, count, 0, {})
 
 
 def attacks(problem: Problem) -> list[str]:
@@ -321,8 +337,6 @@ values = st.recursive(
 
 @given(values)
 def test_values_come_back_as_they_were(value: object) -> None:
-    import json
-
     back = unpack(json.loads(json.dumps(pack(value))))
     assert back == value
     assert repr(back) == repr(value)

@@ -113,7 +113,7 @@ function drawCurve(into, scored, references) {
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
     ctx.textAlign = "left";
-    let lowest = -Infinity; // where the label above ends: one that would cover it moves to the right
+    let top = -Infinity; // the line that the label above stands on: one that would cover it stands beside it
     let shift = 0;
     for (const [label, level, stroke] of levels) {
       const y = plot.valToPos(level, "y", true);
@@ -122,10 +122,9 @@ function drawCurve(into, scored, references) {
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      shift = y - lowest < 13 * devicePixelRatio ? shift : 0;
-      ctx.fillText(label, bbox.left + 6 * devicePixelRatio + shift, y - 3 * devicePixelRatio);
+      if (y - top >= 13 * devicePixelRatio) [top, shift] = [y, 0];
+      ctx.fillText(label, bbox.left + 6 * devicePixelRatio + shift, top - 3 * devicePixelRatio);
       shift += ctx.measureText(label).width + 14 * devicePixelRatio;
-      lowest = y;
     }
     ctx.restore();
   };
