@@ -90,6 +90,23 @@ def test_a_training_and_its_dashboard(tmp_path: Path, capsys: pytest.CaptureFixt
         pytest.fail("the dashboard outlived a training that ended by itself")
 
 
+def test_a_training_in_another_workspace(tmp_path: Path) -> None:
+    settings = DashboardConfig(training_port=free_port())
+    there = tmp_path / "there" / "data" / "azr.sqlite"
+    followed = Hub(settings, tmp_path / "here", "127.0.0.1")
+    with Store(there) as store, TestClient(make_app(followed)) as client:
+        assert client.get("/api/status").json()["state"] == "waiting"
+        run = made_up_store.start(store)
+        made_up_store.record(run, 1, tasks=1, attempts=1)
+        with Live(settings, database=there, steps=9):
+            until(lambda: client.get("/api/status").json()["state"] == "training")
+            assert not client.get("/api/status").json()["remote"]
+            assert [row["name"] for row in client.get("/api/runs").json()] == [run.name]
+        run.finish("finished")
+        until(lambda: client.get("/api/status").json()["state"] == "finished")
+        assert client.get("/api/runs/1/series?names=solve/rate").json()["steps"] == [1]  # its history stays
+
+
 def test_a_training_on_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "platform", types.SimpleNamespace(node=lambda: "another host"))  # than the training's
     settings = DashboardConfig(training_port=free_port(), token=TOKEN)
