@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_attacks import FUNCTIONS, PROGRAMS
 from hypothesis import given
 from hypothesis import strategies as st
+from test_benchmarks import HUMANEVAL
 
 from azr import cli
 from azr.config import ExecutorConfig
@@ -19,7 +21,7 @@ from azr.evaluation import benchmarks
 from azr.evaluation.benchmarks import apps, evalplus, mbpp
 from azr.evaluation.evaluate import select, selftest
 from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardInput
-from azr.evaluation.scoring import Score, Scorer, evaluation_executor, same_output
+from azr.evaluation.scoring import FIRST_INPUTS, Sandbox, Score, Scorer, Work, evaluation_executor, same_output
 from azr.executor.lanes import available_cores
 from azr.executor.programs import Program, ProgramSandbox
 from azr.executor.wire import Opaque, digest, pack, unpack
@@ -233,6 +235,50 @@ def test_functions_and_methods_of_apps(scorer: Scorer) -> None:
 )
 def test_outputs_compare_as_in_apps(given_text: str, expected: str, same: bool) -> None:
     assert same_output(given_text, expected) is same
+
+
+class Watching:
+    """A sandbox that notes how many calls each program makes."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.calls: list[int] = []
+
+    def drive(self, works: Iterable[Work]) -> list[Any]:
+        return self.sandbox.drive(self.watched(work) for work in works)
+
+    def watched(self, work: Work) -> Work:
+        result = None
+        while True:
+            try:
+                program = work.send(result)  # type: ignore[arg-type]
+            except StopIteration as end:
+                return end.value
+            self.calls.append(len(program.job["calls"]))
+            result = yield program
+
+
+def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
+    row = {
+        **HUMANEVAL,
+        "prompt": "def one(x):\n",
+        "canonical_solution": "    return x + 1\n",
+        "contract": "",
+        "atol": 0,
+    }
+    problem = evalplus.parse_humaneval({**row, "base_input": [[n] for n in range(9)], "plus_input": [[99]] * 91})
+    watching = Watching(scorer.sandbox)
+    watched = Scorer(watching)
+    assert score(watched, problem, problem.reference).correct
+    assert watching.calls == [100, FIRST_INPUTS, 100]  # the first: what the reference answers
+    for solution, status, tried in (
+        ("return x", "wrong", FIRST_INPUTS),
+        ("return 1 / 0", "exception", FIRST_INPUTS),
+        ("return x + 1 if x < 99 else 0", "wrong", 100),
+    ):
+        watching.calls.clear()
+        assert score(watched, problem, f"def one(x): {solution}").status == status
+        assert max(watching.calls) == tried
 
 
 def test_a_test_program_with_loops_and_helpers(scorer: Scorer) -> None:
