@@ -68,12 +68,17 @@ def heap(session: Any) -> float:
     return float(session.send("Runtime.getHeapUsage")["usedSize"]) / 2**20
 
 
-def watch_updates(page: Page, root: Path, updates: int, server: psutil.Process) -> dict[str, float]:
-    """A process adds steps and progress, faster than a training would; what an update costs the page."""
+def live(session: Any) -> dict[str, int]:
+    """Nodes and listeners that the page holds."""
+    metrics = {one["name"]: int(one["value"]) for one in session.send("Performance.getMetrics")["metrics"]}
+    return {"nodes": metrics["Nodes"], "listeners": metrics["JSEventListeners"]}
+
+
+def watch_updates(page: Page, root: Path, updates: int, pause: float, server: psutil.Process) -> dict[str, Any]:
+    """A process adds a step and its progress every `pause` seconds; what an update costs the page, and what stays."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     shown = page.evaluate("Number(document.body.dataset.step)")
-    pause = 0.4
     trainer = subprocess.Popen(
         [
             sys.executable,
@@ -84,19 +89,42 @@ def watch_updates(page: Page, root: Path, updates: int, server: psutil.Process) 
     )
     while page.evaluate("Number(document.body.dataset.step)") < shown + 3:
         page.wait_for_timeout(100)
-    memory, resident = heap(session), server.memory_info().rss / 2**20
+    memory, resident, kept = heap(session), server.memory_info().rss / 2**20, live(session)
+    began = time.monotonic()
     busy, first = main_thread(session), page.evaluate("Number(document.body.dataset.step)")
     trainer.wait()
     page.wait_for_timeout(1500)
     last = page.evaluate("Number(document.body.dataset.step)")
     return {
         "updates": last - first,
+        "minutes": round((time.monotonic() - began) / 60, 1),
         "main thread per update, ms": 1000 * (main_thread(session) - busy) / (last - first),
         "page heap before, MiB": memory,
         "page heap after, MiB": heap(session),
+        "page holds before": kept,
+        "page holds after": live(session),
         "server resident before, MiB": resident,
         "server resident after, MiB": server.memory_info().rss / 2**20,
     }
+
+
+def until_told(page: Page, root: Path, last: int) -> list[float]:
+    """Seconds from the kill of a training to the page's word for it, thrice."""
+    found = []
+    for _ in range(3):
+        command = [sys.executable, str(ROOT / "tests" / "made_up_trainer.py"), str(root)]
+        trainer = subprocess.Popen([*command, *map(str, (TRAINING_PORT, last + 99, 0.5, last))])
+        state = "document.querySelector('#status .pill')?.textContent"
+        while page.evaluate(state) != "Training":
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(3000)
+        trainer.kill()
+        began = time.monotonic()
+        while page.evaluate(state) != "Ended without a word":
+            page.wait_for_timeout(10)
+        found.append(round(time.monotonic() - began, 2))
+        trainer.wait()
+    return found
 
 
 async def viewers(base: str, run: int, seconds: float, count: int) -> None:
@@ -153,6 +181,7 @@ def cost_of_viewers(root: Path, server: psutil.Process, last: int) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=180, help="180 are 90 minutes of training, at 30 s a step")
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between updates")
     parser.add_argument("--steps", type=int, default=10_000)
     arguments = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
@@ -176,7 +205,9 @@ def main() -> None:
                 browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
                 page = browser.new_page(viewport={"width": 1400, "height": 900})
                 print(json.dumps({"first paint, ms (the first is right after the server's start)": first_paints(page)}))
-                print(json.dumps(watch_updates(page, root, arguments.updates, server), indent=1))
+                print(json.dumps(watch_updates(page, root, arguments.updates, arguments.pause, server), indent=1))
+                told = until_told(page, root, arguments.steps + arguments.updates)
+                print(json.dumps({"the page tells of a killed training after, s": told}))
                 browser.close()
             print(json.dumps(cost_of_viewers(root, server, arguments.steps + arguments.updates), indent=1))
         finally:

@@ -2,9 +2,10 @@
 
     python benchmarks/scoring.py humaneval+ --benchmark-path FOLDER --samples samples.jsonl [--limit 300]
 
-The samples are JSON lines {task_id, solution}, such as `azr eval --jsonl` writes of a model. Each is judged by AZR and
-by EvalPlus's `untrusted_check` (the package `evalplus`; its ground truth is computed here, by its own functions), in
-alternating batches, on all cores. Prints agreement, every difference, and the ratio of the times.
+The samples are JSON lines {task_id, solution}, such as `azr eval --jsonl` writes of a model; those of HumanEval and
+MBPP serve too, as far as the + set has the task. Each is judged by AZR and by EvalPlus's `untrusted_check` (the package
+`evalplus`; its ground truth is computed here, by its own functions), in alternating batches, on all cores. Prints
+agreement, every difference, and the ratio of the times.
 """
 
 from __future__ import annotations
@@ -71,14 +72,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=["humaneval+", "mbpp+"])
     parser.add_argument("--benchmark-path", type=Path, required=True, help="EvalPlus's release file, or its folder")
-    parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--samples", type=Path, nargs="+", required=True)
     parser.add_argument("--limit", type=int, default=0)
     arguments = parser.parse_args()
     spec = benchmarks.SPECS[arguments.benchmark]
     benchmark = benchmarks.load(arguments.benchmark, arguments.benchmark_path)
     problems = {problem.id: problem for problem in benchmark.problems}
+    problems |= {problem.id.rpartition("/")[2]: problem for problem in benchmark.problems}  # MBPP writes 11 for Mbpp/11
     samples = [
-        (problems[row["task_id"]], row["solution"]) for row in read_rows(arguments.samples) if row.get("solution")
+        (problems[row["task_id"]], row["solution"])
+        for path in arguments.samples
+        for row in read_rows(path)
+        if row.get("solution") and row["task_id"] in problems
     ]
     samples = samples[: arguments.limit or None]
     peer = Peer(arguments.benchmark, read_rows(find_file(arguments.benchmark_path, spec.files, arguments.benchmark)))

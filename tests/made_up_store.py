@@ -15,7 +15,7 @@ from typing import Any
 
 from azr.config import Config
 from azr.records import TASK_TYPES, Completion, Pair, Proposal, Task, TaskType
-from azr.rows import ProposalRow, TaskRow, encode_text
+from azr.rows import EvaluationSampleRow, ProposalRow, TaskRow, encode_text
 from azr.store import Evaluation, Run, Store
 
 HOSTILE = (
@@ -159,22 +159,20 @@ def fill_large(store: Store, run: Run, steps: int, tasks: int, attempts: int = 1
                     )
 
 
-def add_evaluations(store: Store, run: Run) -> None:
-    from azr.rows import EvaluationSampleRow
+def evaluation_sample(number: int, right: bool, sample: int = 0, status: str = "") -> EvaluationSampleRow:
+    status = status or ("ok" if right else "wrong")
+    return EvaluationSampleRow(f"HumanEval/{number}", sample, "pass", "pass", status, right, 9, "stop", 0.1)
 
+
+def add_evaluations(store: Store, run: Run) -> None:
+    """The untrained model, which belongs to no run, and two checkpoints, on 20 problems."""
+    protocol = {"name": "completion", "comparable": ["0-shot"]}
+    untrained = f"untrained {run.config.model.name}"
     for step, right in ((None, 3), (10, 5), (20, 8)):
-        evaluation = Evaluation.open(
-            store, f"made-up {step}", "humaneval", {"name": "evalplus"}, "ab12", run=run.id, step=step
-        )
-        evaluation.record(
-            [
-                EvaluationSampleRow(
-                    f"HumanEval/{i}", 0, "pass", "pass", "ok" if i < right else "wrong", i < right, 9, "stop", 0.1
-                )
-                for i in range(20)
-            ]
-        )
-        evaluation.finish({"pass@1": right / 20})
+        subject, run_id = (untrained, None) if step is None else (f"{run.name}/step-{step:04d}", run.id)
+        evaluation = Evaluation.open(store, subject, "humaneval", protocol, "ab12", run=run_id, step=step)
+        evaluation.record([evaluation_sample(number, number < right) for number in range(20)])
+        evaluation.finish({"pass@1": right / 20, "samples": 20})
 
 
 def _insert(connection: Any, table: str, row: dict[str, Any]) -> None:

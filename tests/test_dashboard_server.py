@@ -8,20 +8,16 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import made_up_store
 import pytest
 from starlette.testclient import TestClient
 
-from azr.config import Config, DashboardConfig
-from azr.dashboard import api, events, hub
-from azr.dashboard.beside import showing, shown_already
+from azr.config import DashboardConfig
+from azr.dashboard import api, queries
 from azr.dashboard.columns import Columns
 from azr.dashboard.events import KEPT, EventLog
 from azr.dashboard.guard import Guard, bind, check_binding
@@ -31,8 +27,9 @@ from azr.dashboard.library import Library
 from azr.dashboard.server import make_app
 from azr.dashboard.stream import Live
 from azr.errors import UserError
+from azr.evaluation.core import mean_interval, wilson
 from azr.records import Task
-from azr.store import Run, Store
+from azr.store import Evaluation, Run, Store
 
 HOST = {"host": "localhost:8080"}
 TOKEN = "a-long-token-for-tests"
@@ -180,6 +177,42 @@ def test_evaluations_count_the_executed_samples(client: TestClient, filled: tupl
     problems = client.get(f"/api/evaluations/{rows[1]['id']}").json()
     assert sum(problem["correct"] for problem in problems) == 5
     assert {problem["status"] for problem in problems} == {"ok", "wrong"}
+    for row in rows:
+        assert row["score"] == row["correct"] / 20
+        assert [row["low"], row["high"]] == list(wilson(row["correct"], 20))
+
+
+def test_a_score_stands_on_executed_samples_only(tmp_path: Path) -> None:
+    with Store(tmp_path / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        evaluation = Evaluation.open(store, "a", "humaneval", {"name": "completion"}, "ab12", run=run.id, step=1)
+
+        def row() -> dict[str, Any]:
+            [found] = queries.evaluations(store, run.id)
+            return found
+
+        assert (row()["samples"], row()["score"]) == (0, None)
+        samples = [made_up_store.evaluation_sample(number, False, status="unscored") for number in range(4)]
+        evaluation.record(samples)  # generated, and not executed yet
+        assert (row()["samples"], row()["score"]) == (0, None)
+        assert queries.evaluation_problems(store, evaluation.id) == []
+        # Two samples of the first problem, one right, and one of the second: each problem weighs the same.
+        evaluation.record([made_up_store.evaluation_sample(0, True), made_up_store.evaluation_sample(0, False, 1)])
+        evaluation.record([made_up_store.evaluation_sample(1, False)])
+        assert (row()["samples"], row()["problems"], row()["score"]) == (3, 2, 0.25)
+        assert [row()["low"], row()["high"]] == list(mean_interval([0.5, 0.0]))
+        evaluation.finish({"pass@1": 0.25, "samples": 5})
+        assert row()["missing"] == 2
+
+
+def test_evaluations_of_other_runs_are_left_out(tmp_path: Path) -> None:
+    with Store(tmp_path / "azr.sqlite") as store:
+        first, second = made_up_store.start(store), made_up_store.start(store)
+        made_up_store.add_evaluations(store, first)
+        made_up_store.add_evaluations(store, second)
+        subjects = [row["subject"] for row in queries.evaluations(store, second.id)]
+        name = second.name
+        assert subjects == ["untrained smollm2-135m", f"{name}/step-0010", f"{name}/step-0020"]
 
 
 def test_the_guard(filled: tuple[Path, Store, Run]) -> None:
@@ -308,74 +341,6 @@ def test_the_live_stream_is_guarded_too(tmp_path: Path) -> None:
     missing = client.get("/api/runs", headers=HOST)
     assert missing.status_code == 503
     assert "no database" in missing.json()["error"]
-
-
-def test_states_of_a_run(tmp_path: Path) -> None:
-    async def state(followed: Hub) -> dict[str, Any]:
-        found = await followed.status()
-        await followed.client.aclose()
-        return found
-
-    def now() -> dict[str, Any]:
-        return asyncio.run(state(Hub(DashboardConfig(), tmp_path, "127.0.0.1")))
-
-    waiting = now()
-    assert waiting["state"] == "waiting"
-    assert "127.0.0.1:8081" in waiting["message"]
-    with Store(tmp_path / "data" / "azr.sqlite") as store:
-        assert now()["state"] == "waiting"
-        run = made_up_store.start(store)
-        made_up_store.record(run, 1, tasks=1, attempts=1)
-        assert now()["state"] == "crashed"  # "running" in the store, and nobody holds the workspace
-        for status in ("finished", "interrupted", "failed"):
-            run.finish(status)
-            assert now()["state"] == status
-    damaged_store = tmp_path / "other" / "data" / "azr.sqlite"
-    damaged_store.parent.mkdir(parents=True)
-    damaged_store.write_bytes(b"no database at all, but a file of some length")
-    damaged = asyncio.run(state(Hub(DashboardConfig(), tmp_path / "other", "127.0.0.1")))
-    assert damaged["state"] == "waiting"
-    assert "not an AZR database" in damaged["message"]
-
-
-def test_a_training_and_its_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ports = {"port": _free_port(), "training_port": _free_port()}
-    config = Config.model_validate({"dashboard": ports})
-    address = f"http://127.0.0.1:{ports['port']}/api/status"
-    with showing(config, tmp_path, dashboard=True, browser=False) as [live]:
-        live.phase(1, "propose")
-        for _ in range(200):
-            with suppress(httpx.HTTPError):
-                status = httpx.get(address).json()
-                if status["now"]:
-                    break
-            time.sleep(0.05)
-        assert (status["state"], status["now"]["phase"]) == ("training", "propose")
-        # A second one in this workspace finds the first; one of another workspace finds the port taken.
-        assert shown_already(config.dashboard, tmp_path)
-        assert not shown_already(config.dashboard, tmp_path / "other")
-        with (
-            pytest.raises(UserError, match="--training-port"),
-            showing(config, tmp_path / "other", dashboard=True, browser=False),
-        ):
-            pass
-        with showing(config, tmp_path / "other", dashboard=False, browser=False) as views:
-            assert views == ()
-        assert "no live stream" in capsys.readouterr().err
-    for _ in range(100):
-        try:
-            httpx.get(address)
-        except httpx.HTTPError:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the dashboard outlived a training that ended by itself")
-
-
-def test_the_end_of_a_training_is_told_within_five_seconds() -> None:
-    """However it ends: a closed connection is noticed at once, a silent one after SILENCE_SECONDS."""
-    assert hub.SILENCE_SECONDS + hub.WATCH_SECONDS + events.POLL_SECONDS < 5
-    assert events.BEAT_SECONDS + events.POLL_SECONDS < hub.SILENCE_SECONDS / 1.5
 
 
 def test_highlighting_changes_no_character() -> None:

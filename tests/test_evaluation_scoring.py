@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_attacks import FUNCTIONS, PROGRAMS
 from hypothesis import given
 from hypothesis import strategies as st
+from test_benchmarks import HUMANEVAL
 
+from azr import cli
 from azr.config import ExecutorConfig
 from azr.evaluation import benchmarks
 from azr.evaluation.benchmarks import apps, evalplus, mbpp
 from azr.evaluation.evaluate import select, selftest
 from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardInput
-from azr.evaluation.scoring import Score, Scorer, evaluation_executor, same_output
+from azr.evaluation.scoring import FIRST_INPUTS, Sandbox, Score, Scorer, Work, evaluation_executor, same_output
 from azr.executor.lanes import available_cores
 from azr.executor.programs import Program, ProgramSandbox
 from azr.executor.wire import Opaque, digest, pack, unpack
@@ -65,11 +69,25 @@ def test_reference_solutions_of_a_subset_pass(name: str, count: int, scorer: Sco
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [*FULL.items(), ("sanitized", 427)])
-def test_all_reference_solutions_pass(name: str, count: int, scorer: Scorer, benchmark_data: Path) -> None:
+def test_all_reference_solutions_pass_through_the_command(
+    name: str,
+    count: int,
+    benchmark_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AZR_WORKSPACE", str(tmp_path))
     path = benchmark_data / "sanitized-mbpp.json" if name == "sanitized" else benchmark_data
-    benchmark = benchmarks.load("mbpp" if name == "sanitized" else name, path)
-    kept, excluded = selftest(scorer, benchmark.problems)
-    assert (len(kept), excluded) == (count, {})
+    name = "mbpp" if name == "sanitized" else name
+    lines = [{"task_id": p.id, "solution": p.reference} for p in benchmarks.load(name, path).problems]
+    file = tmp_path / "references.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    options = ["--benchmark", name, "--benchmark-path", str(path), "--solutions", str(file), "--json"]
+    with pytest.raises(SystemExit):
+        cli.main(["eval", *options])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["correct"], found["tasks"], found["excluded"], found["failures"]) == (count, count, 0, {})
 
 
 def attacks(problem: Problem) -> list[str]:
@@ -219,6 +237,50 @@ def test_outputs_compare_as_in_apps(given_text: str, expected: str, same: bool) 
     assert same_output(given_text, expected) is same
 
 
+class Watching:
+    """A sandbox that notes how many calls each program makes."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.calls: list[int] = []
+
+    def drive(self, works: Iterable[Work]) -> list[Any]:
+        return self.sandbox.drive(self.watched(work) for work in works)
+
+    def watched(self, work: Work) -> Work:
+        result = None
+        while True:
+            try:
+                program = work.send(result)  # type: ignore[arg-type]
+            except StopIteration as end:
+                return end.value
+            self.calls.append(len(program.job["calls"]))
+            result = yield program
+
+
+def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
+    row = {
+        **HUMANEVAL,
+        "prompt": "def one(x):\n",
+        "canonical_solution": "    return x + 1\n",
+        "contract": "",
+        "atol": 0,
+    }
+    problem = evalplus.parse_humaneval({**row, "base_input": [[n] for n in range(9)], "plus_input": [[99]] * 91})
+    watching = Watching(scorer.sandbox)
+    watched = Scorer(watching)
+    assert score(watched, problem, problem.reference).correct
+    assert watching.calls == [100, FIRST_INPUTS, 100]  # the first: what the reference answers
+    for solution, status, tried in (
+        ("return x", "wrong", FIRST_INPUTS),
+        ("return 1 / 0", "exception", FIRST_INPUTS),
+        ("return x + 1 if x < 99 else 0", "wrong", 100),
+    ):
+        watching.calls.clear()
+        assert score(watched, problem, f"def one(x): {solution}").status == status
+        assert max(watching.calls) == tried
+
+
 def test_a_test_program_with_loops_and_helpers(scorer: Scorer) -> None:
     prelude = "def encode(text):\n    return text[::-1]\ndef decode(text):\n    '''Undo encode.'''\n"
     source = (
@@ -321,8 +383,6 @@ values = st.recursive(
 
 @given(values)
 def test_values_come_back_as_they_were(value: object) -> None:
-    import json
-
     back = unpack(json.loads(json.dumps(pack(value))))
     assert back == value
     assert repr(back) == repr(value)

@@ -31,6 +31,10 @@ from azr.errors import UserError
 WATCH_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 SILENCE_SECONDS = 3.5  # a training port that says nothing for so long is gone: it beats every second
+REFUSALS = {
+    401: "give it the training's dashboard.token",
+    421: "name its host by its own name or address in --training-host",
+}
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,7 @@ class Hub:
         self.library = self.own
         self.remote = False  # history comes through the training port
         self.connected = False
+        self.refusal = ""  # why the training port does not answer this dashboard, for people
         self.now: dict[str, Any] | None = None
         self.where = f"{training_host}:{config.training_port}"
         address = f"[{training_host}]" if ":" in training_host else training_host
@@ -77,6 +82,7 @@ class Hub:
             "now": self.now if self.connected else None,
             "training": self.where,
             "remote": self.remote,
+            "refusal": self.refusal,
             "workspace": self.workspace(self.root),
         }
 
@@ -141,7 +147,7 @@ class Hub:
         while True:
             try:
                 who = (await self.client.get("/api/live")).raise_for_status().json()
-                self.now, self.connected = who["now"], True
+                self.now, self.connected, self.refusal = who["now"], True, ""
                 await self._choose_source(who)
                 await self._tell_status()
                 async for event_id, kind, data in self._training_events(last_id):
@@ -149,9 +155,10 @@ class Hub:
                     self._relay(kind, data)
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as problem:
                 log.debug("training port %s: %r", self.where, problem)
-            if self.connected:
-                self.connected = False
-                await self._tell_status()
+                status = problem.response.status_code if isinstance(problem, httpx.HTTPStatusError) else 0
+                advice = REFUSALS.get(status)
+                self.refusal = f"{self.where} refuses this dashboard ({status}): {advice}" if advice else ""
+            self.connected = False  # the watcher of the store tells it
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _choose_source(self, who: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from azr.evaluation.core import interval
 from azr.store import Store
 
 PAGE = 50  # rows, unless `limit` asks for fewer
@@ -126,28 +127,39 @@ def proposal(store: Store, run_id: int, step: int, index: int) -> Row | None:
     return _parsed(found[0], "inputs", "refs") if found else None
 
 
-def evaluations(store: Store, run_id: int | None) -> list[Row]:
-    """Evaluations of a run's checkpoints, and of untrained models (they belong to every run), with counted samples."""
-    return [
+def evaluations(store: Store, run_id: int) -> list[Row]:
+    """Evaluations of a run's checkpoints, and those that belong to no run: untrained models, ready-made solutions.
+
+    Counted from the samples that were executed. `score` is the mean over the problems of the share of right samples,
+    `low` and `high` its interval at 95%; all None without samples. `missing`: samples that the result was told of and
+    that are not there.
+    """
+    rows = store.query(
+        """SELECT id, run, step, subject, benchmark, protocol, protocol_hash, started, finished, result,
+        COUNT(rate) AS problems, COALESCE(SUM(samples), 0) AS samples, COALESCE(SUM(correct), 0) AS correct,
+        AVG(rate) AS score
+        FROM evaluations LEFT JOIN (
+            SELECT evaluation, COUNT(*) AS samples, SUM(correct) AS correct, AVG(correct) AS rate
+            FROM evaluation_samples WHERE status != 'unscored' GROUP BY evaluation, task_id
+        ) AS counted ON counted.evaluation = evaluations.id
+        WHERE run = ? OR run IS NULL GROUP BY id ORDER BY benchmark, protocol_hash, step""",
+        run_id,
+    )
+    for row in rows:
         _parsed(row, "protocol", "result")
-        for row in store.query(
-            """SELECT id, run, step, subject, benchmark, protocol, protocol_hash, started, finished, result,
-            (SELECT COUNT(*) FROM evaluation_samples WHERE evaluation = evaluations.id) AS samples,
-            (SELECT SUM(correct) FROM evaluation_samples WHERE evaluation = evaluations.id) AS correct,
-            (SELECT COUNT(DISTINCT task_id) FROM evaluation_samples WHERE evaluation = evaluations.id) AS problems
-            FROM evaluations WHERE run = ? OR run IS NULL OR step IS NULL OR step = 0
-            ORDER BY benchmark, protocol_hash, step""",
-            run_id,
-        )
-    ]
+        low, high = (None, None) if row["score"] is None else interval(row["score"], row["problems"])
+        result = row["result"] or {}
+        told = result.get("samples", result.get("tasks", 0))
+        row |= {"low": low, "high": high, "missing": max(0, told - row["samples"])}
+    return rows
 
 
 def evaluation_problems(store: Store, evaluation: int) -> list[Row]:
-    """Samples and correct samples per problem, and how the first wrong one failed."""
+    """Executed samples and right ones per problem, and how the first wrong one failed."""
     return store.query(
         """SELECT task_id, COUNT(*) AS samples, SUM(correct) AS correct,
         COALESCE(MIN(CASE WHEN NOT correct THEN status END), 'ok') AS status
-        FROM evaluation_samples WHERE evaluation = ? GROUP BY task_id""",
+        FROM evaluation_samples WHERE evaluation = ? AND status != 'unscored' GROUP BY task_id""",
         evaluation,
     )
 

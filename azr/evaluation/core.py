@@ -37,7 +37,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
         raise ValueError(f"need 0 <= successes <= n, got {successes=} {n=}")
     if n == 0:
         return 0.0, 1.0
-    return _interval(successes / n, n, confidence)
+    return interval(successes / n, n, confidence)
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -50,10 +50,11 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> tuple[fl
     n = len(scores)
     if n == 0:
         return 0.0, 1.0
-    return _interval(min(1.0, math.fsum(scores) / n), n, confidence)
+    return interval(min(1.0, math.fsum(scores) / n), n, confidence)
 
 
-def _interval(p: float, n: int, confidence: float) -> tuple[float, float]:
+def interval(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a mean p of n > 0 scores."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     scale = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / scale

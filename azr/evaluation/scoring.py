@@ -33,6 +33,7 @@ from azr.executor.wire import pack
 CPU_SECONDS = 5.0  # of one process with a solution; for StandardInput, of each test
 REFERENCE_SECONDS = 60.0
 REFERENCE_FACTOR = 4.0  # a solution may take this many times the reference's time, as in EvalPlus
+FIRST_INPUTS = 8
 MEMORY_MB = 1024  # some inputs of the EvalPlus sets make millions of values
 MAX_SOLUTION = 256 * 1024  # characters
 _OWN_FAILURES = ("syntax_error", "no_function", "exception")
@@ -201,11 +202,24 @@ def _tests(check: CheckProgram, solution: str, recorded: _Recorded) -> Work:
 
 
 def _inputs(check: Inputs, solution: str, recorded: _Recorded) -> Work:
-    job = {"source": solution, "entry": check.entry, "calls": recorded.calls, "stop": True, "digest": True}
+    """Some inputs first: most wrong solutions fail there, and a set has up to thousands, some of them large."""
+    first = Score(True, "ok")
+    if len(recorded.calls) > 2 * FIRST_INPUTS:
+        first = yield from _agrees(check, solution, recorded, FIRST_INPUTS)
+        if not first.correct:
+            return first
+    score = yield from _agrees(check, solution, recorded, len(recorded.calls))
+    return replace(score, seconds=first.seconds + score.seconds)
+
+
+def _agrees(check: Inputs, solution: str, recorded: _Recorded, count: int) -> Work:
+    """Whether the solution agrees with the reference on the first `count` inputs."""
+    calls, expected = recorded.calls[:count], recorded.answers[:count]
+    job = {"source": solution, "entry": check.entry, "calls": calls, "stop": True, "digest": True}
     answers, so_far = yield from _answers(job, _limit(recorded))
-    if answers is None or (answers == recorded.answers and not check.oracle):
+    if answers is None or (answers == expected and not check.oracle):
         return so_far
-    compared = {"calls": recorded.calls, "answers": answers, "expected": recorded.answers}
+    compared = {"calls": calls, "answers": answers, "expected": expected}
     return (yield from _verdict("compare", {**compared, "atol": check.atol, "oracle": check.oracle}, so_far))
 
 

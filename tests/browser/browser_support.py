@@ -1,11 +1,14 @@
-"""What the browser tests share: a dashboard in a thread, a training in a process, and waiting."""
+"""What the browser tests share: a dashboard in a thread, a training in a process, waiting, numbers as shown."""
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,21 @@ from azr.dashboard.guard import Guard, bind
 from azr.dashboard.hub import Hub
 from azr.dashboard.server import make_app
 from azr.dashboard.serving import ServerThread
+from azr.store import Store
+
+PAINTED = "performance.getEntriesByName('azr-painted')[0]?.startTime"
+STATE = "document.querySelector('#status .pill')?.textContent"
+STEP = "Number(document.body.dataset.step)"
+VIEWS = ("", "learning", "difficulty", "benchmarks", "tasks", "proposals", "runs")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 class Dashboard:
@@ -57,3 +75,49 @@ def made_up_trainer(root: Path, port: int, last: int, *, pause: float = 0.3, res
     """A process that behaves like a training (see made_up_trainer.py); the caller ends it."""
     script = Path(__file__).parents[1] / "made_up_trainer.py"
     return subprocess.Popen([sys.executable, script, root, *map(str, (port, last, pause, resume_after))])
+
+
+def compare_with_store(page: Any, store: Store, run: int, step: int) -> None:
+    """Every number on the page that says which metric and step it is, against the store's row."""
+    row = store.query("SELECT metrics, timings FROM steps WHERE run = ? AND step = ?", run, step)[0]
+    stored = json.loads(row["metrics"]) | json.loads(row["timings"])
+    numbers = page.evaluate(
+        """[...document.querySelectorAll('[data-metric][data-step]')].map(
+            (node) => [node.dataset.metric, node.dataset.step, node.textContent])"""
+    )
+    assert len(numbers) > 20
+    for metric, at, text in numbers:
+        assert at == str(step), metric
+        value = stored.get(metric)
+        rounded = None if value is None else float(f"{value:.6g}")  # as the columns of /series are
+        assert text in (as_shown(metric, value), as_shown(metric, rounded)), metric
+
+
+def as_shown(metric: str, value: float | None) -> str:
+    """The page's way of writing numbers, in Python."""
+    shares = ("propose/valid", "propose/repeated", "propose/cut", "solve/rate", "solve/in_between", "diversity/")
+    if value is None:
+        return "–"
+    if metric.startswith("seconds/"):
+        return f"{fixed(1000 * value, 0)} ms" if value < 1 else f"{fixed(value, 1 if value < 10 else 0)} s"
+    if metric.endswith("_bytes"):
+        return f"{fixed(value / 2**30, 2)} GiB" if value >= 2**30 else f"{fixed(value / 2**20, 0)} MiB"
+    if metric.startswith(shares):
+        return f"{fixed(100 * value, 1)}%"
+    if value == int(value) and metric != "tokens/s":
+        return f"{int(value):,}"
+    return fixed(value, 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3)
+
+
+def fixed(value: float, digits: int) -> str:
+    """JavaScript's toFixed: of two that are as near it takes the larger, Python's format the even one."""
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def table_of_steps(page: Any, title: str) -> list[int]:
+    figure = page.locator("figure", has=page.get_by_role("heading", name=title, exact=True))
+    figure.locator("summary").click()
+    return [int(text) for text in figure.locator("tbody th").all_inner_texts()]
+
+
+Start = Callable[[Path], Dashboard]

@@ -6,17 +6,6 @@ import { color } from "./charts.js";
 import { term } from "./help.js";
 import { address, state } from "./state.js";
 
-const Z = 1.959964; // 95%
-
-/** Wilson's score interval of `right` out of `total`. */
-export function wilson(right, total) {
-  if (!total) return [0, 1];
-  const p = right / total;
-  const center = (p + (Z * Z) / (2 * total)) / (1 + (Z * Z) / total);
-  const half = (Z / (1 + (Z * Z) / total)) * Math.sqrt((p * (1 - p)) / total + (Z * Z) / (4 * total * total));
-  return [Math.max(0, center - half), Math.min(1, center + half)];
-}
-
 export class Benchmarks {
   constructor() {
     this.body = el("div", {}, el("p", { class: "quiet" }, "Reading…"));
@@ -30,7 +19,10 @@ export class Benchmarks {
   async update(_, context) {
     const [rows, run] = await Promise.all([get(`runs/${context.run.id}/evaluations`), get(`runs/${context.run.id}`)]);
     const references = run.config.targets?.references ?? [];
-    this.body.replaceChildren(...(rows.length ? groups(rows).map((group) => card(group, references)) : [empty(references)]));
+    const base = `untrained ${run.config.model.name}`;
+    const drawn = JSON.stringify([rows, references]);
+    if (drawn !== this.drawn) this.body.replaceChildren(...(rows.length ? groups(rows).map((group) => card(group, references, base)) : [empty(references)]));
+    this.drawn = drawn;
     await this.drawGrid(rows);
   }
 
@@ -57,12 +49,13 @@ function square(one) {
 
 function sample(one) {
   return el("article", { class: "card attempt" },
-    el("header", {}, el("b", {}, `${one.task_id}, sample ${one.sample}`), el("span", { class: `verdict ${one.correct ? "good" : "bad"}` }, one.correct ? "✓ right" : `✗ ${one.status}`), el("span", { class: "quiet" }, `${integer(one.tokens)} tokens, stopped by ${one.stop_reason}`)),
+    el("header", {}, el("b", {}, `${one.task_id}, sample ${one.sample}`), el("span", { class: `verdict ${one.correct ? "good" : "bad"}` }, one.correct ? "✓ right" : `✗ ${one.status}`), el("span", { class: "quiet" }, `${integer(one.tokens)} `, term("tokens", "tokens"), `, stopped by ${one.stop_reason}`)),
     one.detail ? code(one.detail, null, "detail") : null,
     code(one.solution ?? one.completion, null, "solution"));
 }
 
-const name = (row) => (row.step === null ? "untrained" : `step ${row.step}`);
+/** A checkpoint of this run by its step; what belongs to no run by its subject. */
+const name = (row) => (row.run === null ? row.subject : `step ${row.step}`);
 
 function groups(rows) {
   const found = new Map();
@@ -74,28 +67,30 @@ function groups(rows) {
   return [...found.values()];
 }
 
-function card(rows, references) {
+function card(rows, references, base) {
   const { benchmark, protocol } = rows[0];
-  const protocolName = protocol.name ?? protocol.protocol ?? rows[0].protocol_hash.slice(0, 8);
-  const same = references.filter((one) => one.benchmark === benchmark && one.protocol === protocolName);
-  const scored = rows.filter((row) => row.samples > 0);
-  const lines = scored.map((row) => {
-    const score = row.correct / row.samples;
-    const [low, high] = wilson(row.correct, row.samples);
-    return el("tr", {},
-      el("th", { scope: "row" }, name(row), row.finished ? "" : el("span", { class: "quiet" }, " (under way)")),
-      el("td", { class: "num" }, el("b", { "data-evaluation": row.id }, percent(score, 1))),
-      el("td", { class: "quiet num" }, `${percent(low, 1)} – ${percent(high, 1)}`),
-      el("td", { class: "wide" }, interval(score, low, high, same)),
+  const same = references.filter((one) => one.benchmark === benchmark && protocol.comparable?.includes(one.protocol));
+  const whole = rows.filter((row) => row.samples > 0 && !row.missing);
+  const lines = rows.map((row) => {
+    const head = el("th", { scope: "row" }, name(row), row.finished ? "" : el("span", { class: "quiet" }, " (under way)"));
+    if (!whole.includes(row)) {
+      const why = row.missing ? `no score: ${integer(row.missing)} of its samples are missing from the database` : "nothing executed yet";
+      return el("tr", {}, head, el("td", { class: "quiet", colspan: 5 }, why));
+    }
+    return el("tr", {}, head,
+      el("td", { class: "num" }, el("b", { "data-evaluation": row.id }, percent(row.score, 1))),
+      el("td", { class: "quiet num" }, `${percent(row.low, 1)} – ${percent(row.high, 1)}`),
+      el("td", { class: "wide" }, interval(row, same)),
       el("td", { class: "num" }, `${integer(row.correct)} of ${integer(row.samples)}`),
       el("td", {}, el("a", { href: address({ evaluation: row.id }), "data-go": true }, "problems")));
   });
-  const head = [["Checkpoint"], ["Score", "benchmark/score"], ["95% interval", "benchmark/interval"], [""], ["Samples right"], [""]];
+  const head = [["Model"], ["Score", "benchmark/score"], ["95% interval", "benchmark/interval"], [""], ["Samples right", "benchmark/samples"], [""]];
   const curve = el("div", { class: "curve", role: "img", "aria-label": `${benchmark} score per checkpoint; the table below has the numbers` });
-  if (scored.length > 1) requestAnimationFrame(() => drawCurve(curve, scored, same));
+  const points = whole.filter((row) => row.run !== null || row.subject === base);
+  if (points.length > 1) requestAnimationFrame(() => drawCurve(curve, points, same));
   return el("section", { class: "card" },
-    el("h2", {}, `${benchmark} `, el("span", { class: "quiet" }, `protocol ${protocolName}`)),
-    scored.length > 1 ? curve : null,
+    el("h2", {}, `${benchmark} `, el("span", { class: "quiet" }, `protocol ${protocol.name}`)),
+    points.length > 1 ? curve : null,
     scrolled(`Scores on ${benchmark}`, el("table", {}, el("thead", {}, el("tr", {}, head.map(([label, help]) => el("th", { scope: "col" }, help ? term(help, label) : label)))), el("tbody", {}, lines))),
     same.length
       ? el("ul", { class: "references" }, same.map((one) => el("li", {}, `${one.model}: ${one.pass_at_1.toFixed(1)}% (${one.protocol}, ${one.source})`)))
@@ -105,22 +100,20 @@ function card(rows, references) {
 /* global uPlot */
 /** Score per checkpoint with its interval as a band; the untrained model and the references as level lines. */
 function drawCurve(into, scored, references) {
-  const trained = scored.filter((row) => row.step !== null);
-  const base = scored.find((row) => row.step === null);
-  const rows = base ? [{ ...base, step: 0 }, ...trained.filter((row) => row.step > 0)] : trained;
-  const scores = rows.map((row) => row.correct / row.samples);
-  const bounds = rows.map((row) => wilson(row.correct, row.samples));
+  const trained = scored.filter((row) => row.run !== null);
+  const base = scored.find((row) => row.run === null);
+  const rows = base ? [{ ...base, step: 0 }, ...trained] : trained;
   const style = getComputedStyle(document.documentElement);
   const quiet = style.getPropertyValue("--quiet").trim();
   const axis = { stroke: quiet, grid: { stroke: style.getPropertyValue("--grid").trim(), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
-  const levels = [...references.map((one) => [one.model, one.pass_at_1 / 100, color(1)]), ...(base ? [["untrained", base.correct / base.samples, quiet]] : [])].sort((a, b) => b[1] - a[1]);
+  const levels = [...references.map((one) => [one.model, one.pass_at_1 / 100, color(1)]), ...(base ? [["untrained", base.score, quiet]] : [])].sort((a, b) => b[1] - a[1]);
   const draw = (plot) => {
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
     ctx.textAlign = "left";
-    let lowest = -Infinity; // where the label above ends: one that would cover it moves to the right
+    let top = -Infinity; // the line that the label above stands on: one that would cover it stands beside it
     let shift = 0;
     for (const [label, level, stroke] of levels) {
       const y = plot.valToPos(level, "y", true);
@@ -129,10 +122,9 @@ function drawCurve(into, scored, references) {
       ctx.moveTo(bbox.left, y);
       ctx.lineTo(bbox.left + bbox.width, y);
       ctx.stroke();
-      shift = y - lowest < 13 * devicePixelRatio ? shift : 0;
-      ctx.fillText(label, bbox.left + 6 * devicePixelRatio + shift, y - 3 * devicePixelRatio);
+      if (y - top >= 13 * devicePixelRatio) [top, shift] = [y, 0];
+      ctx.fillText(label, bbox.left + 6 * devicePixelRatio + shift, top - 3 * devicePixelRatio);
       shift += ctx.measureText(label).width + 14 * devicePixelRatio;
-      lowest = y;
     }
     ctx.restore();
   };
@@ -144,11 +136,11 @@ function drawCurve(into, scored, references) {
     series: [{}, { stroke: `${main}55`, points: { show: false } }, { stroke: `${main}55`, points: { show: false } }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
     bands: [{ series: [1, 2], fill: `${main}22` }],
     hooks: { draw: [draw] },
-  }, [rows.map((row) => row.step), bounds.map(([, high]) => high), bounds.map(([low]) => low), scores], into);
+  }, ["step", "high", "low", "score"].map((column) => rows.map((row) => row[column])), into);
 }
 
 /** The score with its interval on a line from 0 to 100%, and the references as ticks. */
-function interval(score, low, high, references) {
+function interval({ score, low, high }, references) {
   const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   picture.setAttribute("viewBox", "0 0 200 16");
   picture.setAttribute("class", "interval");

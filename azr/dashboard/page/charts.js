@@ -34,6 +34,9 @@ export function smooth(values, window) {
   return out;
 }
 
+/** Steps that the mean of a line covers: what was chosen, else more of them the longer the run is. */
+const windowOf = (steps) => Number(state().smooth) || (steps < 100 ? 1 : steps < 400 ? 5 : steps < 4000 ? 20 : 100);
+
 export class Chart {
   /** panel: {title, series: [[metric, label]], range: [low, high]?, stacked: bool?} */
   constructor(panel) {
@@ -96,11 +99,13 @@ export class Chart {
   }
 
   data() {
-    const window = Number(state().smooth ?? 1);
+    const window = windowOf(this.tables[0].steps.length);
+    this.smoothed = window > 1;
     const parts = this.tables.map((table) => {
       const columns = this.names().map((name) => table.columns[name] ?? new Array(table.steps.length).fill(null));
-      if (this.panel.stacked) return [table.steps, ...stack(columns)];
-      return [table.steps, ...columns, ...(window > 1 ? columns.map((column) => smooth(column, window)) : [])];
+      const smoothed = this.smoothed ? columns.map((column) => smooth(column, window)) : [];
+      if (this.panel.stacked) return [table.steps, ...stack(this.smoothed ? smoothed : columns)];
+      return [table.steps, ...columns.reverse(), ...smoothed.reverse()]; // the first name is drawn last, on top
     });
     return parts.length > 1 ? uPlot.join(parts, parts.map((part) => part.map(() => 2))) : parts[0];
   }
@@ -110,7 +115,7 @@ export class Chart {
     this.stale = false;
     const data = this.data();
     this.axis = data[0];
-    const shape = `${data.length} ${this.tables.length} ${state().smooth ?? 1}`;
+    const shape = `${data.length} ${this.tables.length}`;
     if (this.plot && this.shape === shape) {
       this.plot.setData(data);
       return;
@@ -122,7 +127,6 @@ export class Chart {
 
   options(columns) {
     const count = this.panel.series.length;
-    const smoothed = !this.panel.stacked && Number(state().smooth ?? 1) > 1;
     const perRun = columns / this.tables.length;
     const axis = { stroke: css("--quiet"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const share = isShare(this.panel.series[0][0]);
@@ -131,8 +135,8 @@ export class Chart {
     const format = (_, splits) => splits.map((value) => (share ? `${Math.round(100 * value)}%` : measured && value ? show(metric, value) : tick(value, splits)));
     const series = Array.from({ length: columns }, (_, i) => {
       const compared = i >= perRun;
-      const raw = smoothed && i % perRun < count;
-      const stroke = color(i % count);
+      const raw = this.smoothed && !this.panel.stacked && i % perRun < count;
+      const stroke = color(this.panel.stacked ? i % count : count - 1 - (i % count));
       return {
         stroke: raw ? `${stroke}55` : stroke,
         width: raw ? 1 : 1.75,

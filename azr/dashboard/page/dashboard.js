@@ -1,7 +1,7 @@
 // The page: which view is shown, of which run, and when it is read anew.
 
 import { Benchmarks } from "./benchmarks.js";
-import { $, el } from "./dom.js";
+import { $, el, renew } from "./dom.js";
 import { Series, follow, get } from "./data.js";
 import { ChartView, Overview } from "./overview.js";
 import { Runs } from "./runs.js";
@@ -44,7 +44,7 @@ function drawHeader() {
     $(id).value = chosen ?? "";
   }
   const active = viewName();
-  $("tabs").replaceChildren(...Object.entries(VIEWS).map(([name, [label]]) =>
+  renew($("tabs"), Object.entries(VIEWS).map(([name, [label]]) =>
     el("a", { href: address({ view: name === "overview" ? "" : name, task: "", at: "", proposal: "", q: "", step: "", outcome: "", status: "", type: "" }), "data-go": true, "aria-current": name === active ? "page" : null }, label)));
 }
 

@@ -14,6 +14,25 @@ export function el(name, properties = {}, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
+/** Give a node these children. Nodes that can stay do: the keyboard's focus, a hover and a screen reader's place are in
+    them. Only for children without listeners of their own. */
+export function renew(node, wanted) {
+  const there = [...node.childNodes];
+  wanted.forEach((fresh, index) => {
+    const old = there[index];
+    if (!old) node.append(fresh);
+    else if (old.isEqualNode(fresh)) return;
+    else if (old.nodeName !== fresh.nodeName) old.replaceWith(fresh);
+    else if (old.nodeType === Node.TEXT_NODE) old.data = fresh.data;
+    else {
+      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== "aria-describedby") old.removeAttribute(name);
+      for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      renew(old, [...fresh.childNodes]);
+    }
+  });
+  for (const rest of there.slice(wanted.length)) rest.remove();
+}
+
 // Characters that are invisible, or that reorder or overwrite their neighbours, shown as what they are.
 const HIDDEN = new RegExp(
   "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]" +

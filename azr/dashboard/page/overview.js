@@ -99,8 +99,8 @@ export class ChartView {
 }
 
 function tools() {
-  const choice = el("select", { onchange: (event) => go({ smooth: event.target.value === "1" ? "" : event.target.value }, { replace: true }) },
-    [["1", "off"], ["5", "5 steps"], ["20", "20 steps"], ["100", "100 steps"]].map(([value, label]) =>
-      el("option", { value, selected: (state().smooth ?? "1") === value }, label)));
+  const choice = el("select", { onchange: (event) => go({ smooth: event.target.value }, { replace: true }) },
+    [["", "automatic"], ["1", "off"], ["5", "5 steps"], ["20", "20 steps"], ["100", "100 steps"]].map(([value, label]) =>
+      el("option", { value, selected: (state().smooth ?? "") === value }, label)));
   return el("div", { class: "tools" }, el("label", { class: "pick" }, "Smoothing ", choice), el("span", { class: "quiet wide" }, "Drag across a chart to zoom, double-click to go back; the legend shows the stored values under the cursor."));
 }

@@ -1,7 +1,8 @@
 // The runs of the store, their alarms, and the configuration of one beside another's.
 
 import { get } from "./data.js";
-import { el, inline, integer, moment, scrolled } from "./dom.js";
+import { el, inline, integer, moment, renew, scrolled } from "./dom.js";
+import { term } from "./help.js";
 import { address, state } from "./state.js";
 
 export class Runs {
@@ -17,19 +18,19 @@ export class Runs {
   destroy() {}
 
   async update(_, context) {
-    this.table.replaceChildren(runTable(context.runs, context.run.id));
+    renew(this.table, [runTable(context.runs, context.run.id)]);
     const other = state().compare;
     const asked = [context.run.id, other].filter(Boolean);
     const [events, ...details] = await Promise.all([get(`runs/${context.run.id}/events`), ...asked.map((id) => get(`runs/${id}`))]).catch(() => [[]]);
     if (!details.length) return;
     this.configHead.textContent = details.length > 1 ? "Configurations (differences first)" : "Configuration";
-    this.config.replaceChildren(configTable(details));
-    this.starts.replaceChildren(history(details[0], events));
+    renew(this.config, [configTable(details)]);
+    renew(this.starts, [history(details[0], events)]);
   }
 }
 
 function runTable(runs, chosen) {
-  const head = ["Run", "State", "Model", "Steps", "Seed", "Started", "Ended", "Host"].map((name) => el("th", { scope: "col" }, name));
+  const head = ["Run", "State", "Model", term("step", "Steps"), term("seed", "Seed"), "Started", "Ended", "Host"].map((name) => el("th", { scope: "col" }, name));
   return el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, runs.map((run) =>
     el("tr", { class: run.id === chosen ? "chosen" : null },
       el("td", {}, el("a", { href: address({ run: run.id }), "data-go": true }, run.name)), el("td", {}, run.status),
@@ -61,7 +62,7 @@ function history(run, events) {
     ...run.starts.map((start) => ({ when: start.started, kind: "start", step: start.after_step, text: start.after_step === null ? `process ${start.pid} on ${start.host}` : `resumed after step ${start.after_step}: process ${start.pid} on ${start.host}` })),
     ...events.map((event) => ({ when: event.recorded, kind: event.kind, step: event.step, text: event.text })),
   ].sort((a, b) => (a.when < b.when ? 1 : -1));
-  const head = ["Time", "Step", "Kind", "What"].map((name) => el("th", { scope: "col" }, name));
+  const head = ["Time", term("event_step", "Step"), "Kind", "What"].map((name) => el("th", { scope: "col" }, name));
   return scrolled("Starts, alarms and notes", el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map((row) =>
     el("tr", {}, el("td", {}, moment(row.when)), el("td", { class: "num" }, row.step === null ? "–" : String(row.step)), el("td", {}, row.kind), el("td", { class: "wide" }, inline(row.text, 1000)))))));
 }

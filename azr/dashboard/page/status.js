@@ -1,6 +1,6 @@
 // The strip on top: what the training does now, and how it fares.
 
-import { $, bytes, duration, el, integer, number } from "./dom.js";
+import { $, bytes, duration, el, integer, number, renew } from "./dom.js";
 import { term } from "./help.js";
 
 const WORDS = {
@@ -9,7 +9,7 @@ const WORDS = {
 };
 const PHASES = {
   starting: "starting", propose: "proposing", validate: "validating", solve: "solving", grade: "grading",
-  update: "updating", recorded: "recording",
+  update: "updating", recorded: "recording", evaluate: "evaluating",
 };
 
 /** what: {status, now, run (a row of /api/runs, the one shown), newest (of that run: /steps' last row), alarms} */
@@ -31,7 +31,7 @@ export function drawStatus({ status, now, run, newest, alarms, defences }) {
   parts.push(fact("memory/resident_bytes", "Memory", el("b", { "data-metric": "memory/resident_bytes", "data-step": step }, bytes(timings["memory/resident_bytes"]))));
   if (defences) parts.push(fact("defences", "Executor", el("b", { class: "small" }, defences)));
   parts.push(fact("alarms", "Alarms", el("b", { "data-fact": "alarms", class: alarms.length ? "bad" : "" }, integer(alarms.length)), alarms[0] ? ` newest at step ${alarms[0].step}` : ""));
-  $("status").replaceChildren(el("div", { class: "facts" }, parts), message(status, state, alarms[0]));
+  renew($("status"), [el("div", { class: "facts" }, parts), message(status, state, alarms[0])]);
   document.title = run ? `${integer(step)}${steps ? `/${integer(steps)}` : ""} · AZR` : "AZR";
 }
 
@@ -46,6 +46,7 @@ function bar(done, total, label) {
 function message(status, state, alarm) {
   const lines = [];
   if (["crashed", "lost", "failed"].includes(state)) lines.push(el("p", { class: "notice bad", role: "alert" }, status?.message ?? state));
+  if (status?.refusal) lines.push(el("p", { class: "notice bad", role: "alert" }, status.refusal));
   if (alarm && state === "training") lines.push(el("p", { class: "notice warn" }, `Alarm at step ${alarm.step}: ${alarm.text}`));
   return el("div", {}, lines);
 }

@@ -1,7 +1,7 @@
 // The tasks that the model made, each with its attempts; and the proposals, the rejected ones with their reasons.
 
 import { get } from "./data.js";
-import { code, el, inline, integer, number, percent, scrolled } from "./dom.js";
+import { code, el, inline, integer, number, percent, renew, scrolled } from "./dom.js";
 import { term } from "./help.js";
 import { address, go, state } from "./state.js";
 
@@ -12,11 +12,11 @@ const taskLink = (task) => address({ view: "tasks", task: task.task_id, at: task
 
 export async function recentTasks(into, run) {
   const page = await get(`runs/${run.id}/tasks`, { limit: 6 }).catch(() => ({ rows: [] }));
-  into.replaceChildren(page.rows.length ? taskTable(page.rows) : el("p", { class: "quiet" }, "No task yet."));
+  renew(into, [page.rows.length ? taskTable(page.rows) : el("p", { class: "quiet" }, "No task yet.")]);
 }
 
 function taskTable(rows) {
-  const head = ["Step", "Type", "Program", "Input", "Output"].map((name) => el("th", { scope: "col" }, name));
+  const head = ["Step", "Type", "Program", term("pairs", "Input"), "Output"].map((name) => el("th", { scope: "col" }, name));
   head.push(el("th", { scope: "col", class: "num" }, term("solve_rate", "r̄")));
   return scrolled("Tasks", el("table", { class: "tasks" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(taskRow))));
 }
@@ -72,7 +72,7 @@ class List {
       this.pages = before ? this.pages + 1 : 1;
       this.newer.hidden = true;
       this.more.hidden = !page.next;
-      this.body.replaceChildren(this.rows.length ? this.table(this.rows) : el("p", { class: "quiet" }, "Nothing matches."));
+      renew(this.body, [this.rows.length ? this.table(this.rows) : el("p", { class: "quiet" }, "Nothing matches.")]);
     } catch (problem) {
       this.body.replaceChildren(el("p", { class: "notice bad" }, problem.message));
     }
@@ -191,7 +191,7 @@ function attemptCard(attempt) {
   const verdict = attempt.correct ? "right" : attempt.status === "ok" ? "wrong" : attempt.status;
   return el("article", { class: "card attempt" },
     el("header", {}, el("span", { class: `verdict ${attempt.correct ? "good" : "bad"}` }, attempt.correct ? "✓ " : "✗ ", verdict),
-      el("span", { class: "quiet" }, term("reward", "reward"), ` ${number(attempt.reward)} · `, term("advantage", "advantage"), ` ${number(attempt.advantage)} · ${integer(attempt.tokens)} tokens · stopped by ${attempt.stop_reason}`)),
+      el("span", { class: "quiet" }, term("reward", "reward"), ` ${number(attempt.reward)} · `, term("advantage", "advantage"), ` ${number(attempt.advantage)} · ${integer(attempt.tokens)} `, term("tokens", "tokens"), ` · stopped by ${attempt.stop_reason}`)),
     attempt.answer === null ? el("p", { class: "quiet" }, "No answer: ", inline(attempt.reason, 300)) : code(attempt.answer, attempt.highlighted, "answer"),
     attempt.text !== attempt.answer ? el("details", {}, el("summary", {}, "The whole completion"), code(attempt.text, null, "completion")) : null);
 }
