@@ -15,7 +15,7 @@ from azr.config import Config
 from azr.errors import UserError
 from azr.policy.auto import Machine, this_machine
 from azr.policy.choice import backend_of
-from azr.policy.geometry import Geometry, geometry_of
+from azr.policy.geometry import Geometry, UnknownShape, geometry_of
 
 GIB = 1 << 30
 RUNTIME = {"torch": 450 << 20, "mlx": 350 << 20}  # interpreter and libraries
@@ -109,6 +109,14 @@ def preflight(config: Config, machine: Machine | None = None) -> Plan:
         f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller "
         "model, shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
     )
+
+
+def planned(config: Config) -> str:
+    """The plan in one line. What has no shape that could be planned may train all the same."""
+    try:
+        return preflight(config).line()
+    except UnknownShape as error:
+        return f"not planned ({error})"
 
 
 def largest_micro_batch(config: Config, machine: Machine) -> int:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.plan import GIB, PROMPT_TOKENS, REFERENCE_TOKENS, Plan, gigabytes, plan_of, table
 from azr.policy.auto import this_machine
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(table(plan))
     started = time.perf_counter()
     policy = make_policy(config.model, config.train, 1.0)
-    print(f"loaded in {time.perf_counter() - started:.0f} s")
+    resident = psutil.Process().memory_info().rss
+    print(f"loaded in {time.perf_counter() - started:.0f} s: {gigabytes(resident)} resident")
     step(policy, given, geometry)
     report(plan, given.backend)
     return 0
