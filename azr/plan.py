@@ -15,14 +15,16 @@ from azr.config import Config
 from azr.errors import UserError
 from azr.policy.auto import Machine, this_machine
 from azr.policy.choice import backend_of
-from azr.policy.geometry import Geometry, geometry_of
+from azr.policy.geometry import Geometry, UnknownShape, geometry_of
 
 GIB = 1 << 30
-RUNTIME = {"torch": 450 << 20, "mlx": 350 << 20}  # interpreter and libraries
+# By path: interpreter, libraries and buffers kept for reuse; numbers that a block keeps a token for its backward pass,
+# so many times hidden and so many times intermediate. "torch", without 4 bit, is a guess.
+RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
+BLOCK_WIDTH = {"torch": (8, 4), "nf4": (18, 9), "mlx": (17, 8)}
 HEAD_TOKENS, HEAD_COPIES = 256, 4  # logits rows at a time (as in update.py), and arrays of their size at once
 ROWS = {"torch": 256, "mlx": 64}
 TORCH_CACHE = 3 << 29  # as in generation.py
-BLOCK_WIDTH = (8, 4)  # numbers that a block keeps a token: so many times hidden, so many times intermediate
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
 PROMPT_TOKENS, REFERENCE_TOKENS = 100, 80  # of a proposer's prompt: fixed part, and each task shown
@@ -81,16 +83,17 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     length = _longest(config)
     rows = _rows(config, geometry, backend, size, length, budget)
     tokens = micro_batch or config.train.micro_batch_tokens
-    checkpointed = (backend == "mlx" or packed) and checkpointing_pays(geometry, tokens, size)
-    kept = kept_bytes(geometry, tokens, size, checkpointed)
-    logits = HEAD_TOKENS * geometry.vocabulary * 4 * HEAD_COPIES
+    path = "nf4" if packed and backend == "torch" else backend
+    checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
+    kept = kept_bytes(path, geometry, tokens, size, checkpointed)
+    logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * HEAD_COPIES
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed,
         weights=_weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
         cache=_cache(config, geometry, backend, size, rows, length), rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
-        micro_batch=tokens, runtime=RUNTIME[backend], budget=budget,
+        micro_batch=tokens, runtime=RUNTIME[path], budget=budget,
     )  # fmt: skip
 
 
@@ -109,6 +112,14 @@ def preflight(config: Config, machine: Machine | None = None) -> Plan:
         f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller "
         "model, shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
     )
+
+
+def planned(config: Config) -> str:
+    """The plan in one line. What has no shape that could be planned may train all the same."""
+    try:
+        return preflight(config).line()
+    except UnknownShape as error:
+        return f"not planned ({error})"
 
 
 def largest_micro_batch(config: Config, machine: Machine) -> int:
@@ -140,21 +151,26 @@ def table(plan: Plan) -> str:
     return "\n".join([head, *(f"  {name:<24}{gigabytes(size):>10}  {note}" for name, size, note in lines)])
 
 
-def block_width(geometry: Geometry) -> int:
+def block_width(path: str, geometry: Geometry) -> int:
     """Numbers that one block keeps a token for its backward pass."""
-    return BLOCK_WIDTH[0] * geometry.hidden + BLOCK_WIDTH[1] * geometry.intermediate
+    hidden, intermediate = BLOCK_WIDTH[path]
+    return hidden * geometry.hidden + intermediate * geometry.intermediate
 
 
-def kept_bytes(geometry: Geometry, tokens: int, size: int, checkpointed: bool) -> int:
-    """Of a micro-batch's activations, for its backward pass: of every block, or its input alone and one block's."""
-    if checkpointed:
-        return tokens * (geometry.layers * geometry.hidden + block_width(geometry)) * size
-    return tokens * geometry.layers * block_width(geometry) * size
+def kept_bytes(path: str, geometry: Geometry, tokens: int, size: int, checkpointed: bool) -> int:
+    """Of a micro-batch's activations, for its backward pass: of every block, or its input alone and one block's.
+
+    Under MLX a prompt's keys and values, and their gradients, stand beside the inputs.
+    """
+    if not checkpointed:
+        return tokens * geometry.layers * block_width(path, geometry) * size
+    shared = 4 * geometry.kv_heads * geometry.head_width if path == "mlx" else 0
+    return tokens * (geometry.layers * (geometry.hidden + shared) + block_width(path, geometry)) * size
 
 
-def checkpointing_pays(geometry: Geometry, tokens: int, size: int) -> bool:
+def checkpointing_pays(path: str, geometry: Geometry, tokens: int, size: int) -> bool:
     """Whether blocks should keep only their input and compute twice: it costs a forward pass more."""
-    return kept_bytes(geometry, tokens, size, checkpointed=False) > CHECKPOINT_FROM
+    return kept_bytes(path, geometry, tokens, size, checkpointed=False) > CHECKPOINT_FROM
 
 
 def memory_budget(machine: Machine, device: str) -> int:

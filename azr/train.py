@@ -20,7 +20,7 @@ from azr.errors import UserError
 from azr.evaluation.training import Stopped, due, evaluate_during_training
 from azr.executor import Executor, Status, ValidationRequest
 from azr.heldout import HeldOut
-from azr.plan import preflight
+from azr.plan import planned
 from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
 from azr.policy.choice import make_policy
@@ -110,7 +110,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
             print(chosen)
         if checkpoint:
             _check_config(checkpoint.config, config)
-        print(f"memory: {preflight(config).line()}")
+        print(f"memory: {planned(config)}")
         store = stack.enter_context(Store(place.database))
         executor = stack.enter_context(Executor(config.executor))
         print(f"executor: {executor.describe()}")

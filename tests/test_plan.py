@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import largest_micro_batch, mlx_rows, plan_of, preflight, table
+from azr.plan import largest_micro_batch, mlx_rows, plan_of, planned, preflight, table
 from azr.plan_time import step_seconds
 from azr.policy.auto import GIB, Machine
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
@@ -49,7 +50,7 @@ def test_parts_add_up_and_the_larger_phase_counts() -> None:
 
 
 def test_more_tokens_a_micro_batch_need_more_until_blocks_compute_twice() -> None:
-    sizes = (64, 256, 1024)
+    sizes = (64, 128, 1024)
     plain = [plan_of(config_of(), LAPTOP, tokens).activations for tokens in sizes]
     assert plain[0] < plain[1] < plain[2]
     packed = [plan_of(config_of(QWEN, quantization="4bit"), CARD, tokens) for tokens in sizes]
@@ -80,6 +81,13 @@ def test_what_does_not_fit_is_refused_with_the_largest_that_does() -> None:
 def test_a_model_that_cannot_fit_is_refused() -> None:
     with pytest.raises(UserError, match="smaller model"):
         preflight(config_of(QWEN), LAPTOP)
+
+
+def test_a_model_of_unknown_shape_is_not_planned_and_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"n_embd": 4}')
+    assert "does not tell the model's shape" in planned(config_of(str(tmp_path)))
+    with pytest.raises(UserError):
+        planned(config_of(EMBEDDED, micro_batch=1 << 40))
 
 
 def test_rows_under_mlx_follow_the_share_of_memory() -> None:

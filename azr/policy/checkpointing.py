@@ -14,7 +14,7 @@ from azr.policy.geometry import geometry_from
 
 def checkpoint_blocks(model: Any, tokens: int, dtype: torch.dtype) -> None:
     """Let the blocks of a model compute twice where it pays for micro-batches of that many tokens."""
-    if checkpointing_pays(geometry_from(model.config.to_dict()), tokens, dtype.itemsize):
+    if checkpointing_pays("nf4", geometry_from(model.config.to_dict()), tokens, dtype.itemsize):
         for block in model.get_decoder().layers:
             setattr(block, "forward", _Checkpointed(block.forward))  # noqa: B010 (a method, for the type checker)
 

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from azr.errors import UserError
+from azr.policy.hub import hub_reachable
 
 EMBEDDED = "smollm2-135m"
 QWEN_MLX, QWEN = "mlx-community/Qwen3-4B-4bit", "Qwen/Qwen3-4B"
+
+
+class UnknownShape(UserError):
+    """The model's shape cannot be had, or it is of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ BUILT_IN = {
 
 
 def geometry_of(name: str) -> Geometry:
-    """Built in, or read from the model's config.json. Raises UserError if it is nowhere or of another kind."""
+    """Built in, or read from the model's config.json. Raises UnknownShape if it is nowhere or of another kind."""
     if name in BUILT_IN:
         return BUILT_IN[name]
     path = Path(name).expanduser() / "config.json"
@@ -75,7 +80,8 @@ def geometry_of(name: str) -> Geometry:
     try:
         return geometry_from(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"model.name: {path} does not tell the model's shape ({error}); take {EMBEDDED}") from error
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UnknownShape(f"model.name: {path} does not tell the model's shape ({reason}); take {EMBEDDED}") from error
 
 
 def geometry_from(config: Mapping[str, Any]) -> Geometry:
@@ -97,12 +103,11 @@ def geometry_from(config: Mapping[str, Any]) -> Geometry:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(hf_hub_download(name, "config.json"))
-    except (OSError, ValueError, RuntimeError, HFValidationError) as error:
-        raise UserError(
+        return Path(hf_hub_download(name, "config.json", local_files_only=not hub_reachable()))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UnknownShape(
             f"model.name: the shape of {name!r} is not built in and its config.json cannot be had; "
             f"give a folder, or take one of {', '.join(BUILT_IN)}"
         ) from error

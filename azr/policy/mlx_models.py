@@ -125,7 +125,9 @@ def logits_of(model: Any, hidden: mx.array) -> mx.array:
 def _check_supported(model: Any, name: str) -> None:
     """Only plain key-value caches can be shared and continued; hidden states and head must give the model's logits."""
     refused = f"model.name: {name!r} is built in a way that the MLX policy does not support; set model.backend=torch"
-    if not hasattr(model, "model") or any(type(cache) is not KVCache for cache in make_prompt_cache(model)):
+    if not hasattr(getattr(model, "model", None), "layers") or any(
+        type(cache) is not KVCache for cache in make_prompt_cache(model)
+    ):
         raise UserError(refused)
     ids = mx.arange(4)[None]
     try:

@@ -65,7 +65,7 @@ class MlxPolicy:
     def _checkpoints(self) -> bool:
         """Whether blocks keep only their input for the backward pass: it costs a forward pass more."""
         return checkpointing_pays(
-            geometry_from(self.model_config), self.train.micro_batch_tokens, DTYPES[self.precision].size
+            "mlx", geometry_from(self.model_config), self.train.micro_batch_tokens, DTYPES[self.precision].size
         )
 
     def generate(

