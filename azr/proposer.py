@@ -6,15 +6,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from azr import prompts
+from azr import parsing, prompts
 from azr.buffer import Buffer, task_key
 from azr.config import TasksConfig
 from azr.curriculum import Curriculum
 from azr.difficulty import difficulty
 from azr.executor import Executor, Status, ValidationRequest
+from azr.parsing import ParsedProposal
 from azr.policy.base import Policy, Progress
 from azr.probing import probe
-from azr.prompts import Example, ParsedProposal, Wish
+from azr.prompts import Example, Wish
 from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
 from azr.vacuity import RECENT, Recent, why_vacuous
 
@@ -110,16 +111,16 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
     if completion.stop_reason == "length":
         return ParsedProposal(None, reason="cut at the longest length")
     if style == "chat":
-        answer = prompts.chat_answer(completion.text)
+        answer = parsing.chat_answer(completion.text)
         if answer is None:
             return ParsedProposal(None, reason="no <answer>")
         if request.type == "induction":
-            return prompts.parse_induction_proposal(answer, induction_inputs)
-        block = prompts.unfenced(answer)
-        return ParsedProposal(None, reason="no ```python block") if block is None else prompts.parse_proposal(block)
+            return parsing.parse_induction_proposal(answer, induction_inputs)
+        block = parsing.unfenced(answer)
+        return ParsedProposal(None, reason="no ```python block") if block is None else parsing.parse_proposal(block)
     if request.type == "induction":
-        return prompts.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
-    return prompts.parse_proposal(f"def f({completion.text}")
+        return parsing.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
+    return parsing.parse_proposal(f"def f({completion.text}")
 
 
 def validate(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from azr import prompts
+from azr import parsing, prompts
 from azr.buffer import Buffer
 from azr.config import TasksConfig
 from azr.executor import AbductionRequest, DeductionRequest, Executor, GradeRequest, InductionRequest
+from azr.parsing import ParsedAnswer
 from azr.policy.base import Policy, Progress
-from azr.prompts import ParsedAnswer
 from azr.records import Attempt, Completion, Sampling, Task, Verdict
 
 
@@ -88,8 +88,8 @@ def parse_answer(task: Task, completion: Completion, style: str) -> ParsedAnswer
         return ParsedAnswer(None, "cut at the longest length")
     if style == "completion":
         text = f"def f({completion.text}" if task.type == "induction" else completion.text
-        return prompts.PARSE_ANSWER[task.type](text)
-    answer = prompts.chat_answer(completion.text)
+        return parsing.PARSE_ANSWER[task.type](text)
+    answer = parsing.chat_answer(completion.text)
     if answer is None:
         return ParsedAnswer(None, "no <answer>")
     if task.type == "abduction":
@@ -97,8 +97,8 @@ def parse_answer(task: Task, completion: Completion, style: str) -> ParsedAnswer
             return ParsedAnswer(None, "not a call of f")
         answer = answer.removeprefix("f(")
     elif task.type == "induction":
-        answer = prompts.unfenced(answer) or answer  # with or without a fence
-    return prompts.PARSE_ANSWER[task.type](answer)
+        answer = parsing.unfenced(answer) or answer  # with or without a fence
+    return parsing.PARSE_ANSWER[task.type](answer)
 
 
 def grade(attempts: Sequence[Attempt], executor: Executor) -> list[Verdict]:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr import prompts
-from azr.prompts import (
+from azr import parsing, prompts
+from azr.parsing import (
     parse_arguments_answer,
     parse_induction_proposal,
     parse_literal_answer,
@@ -58,7 +58,7 @@ def test_a_broken_proposal_says_why(text: str, reason: str) -> None:
 
 
 def test_an_induction_proposal_is_a_message_and_distinct_calls() -> None:
-    assert parse_induction_proposal("1: f(1)\n2: f(2)\n# adds   up\n", 2) == prompts.ParsedProposal(
+    assert parse_induction_proposal("1: f(1)\n2: f(2)\n# adds   up\n", 2) == parsing.ParsedProposal(
         "", ("1", "2"), "adds up"
     )
 
@@ -106,12 +106,12 @@ def test_a_program_answer_defines_f() -> None:
 
 
 def test_chat_answers_follow_the_thinking() -> None:
-    assert prompts.chat_answer("<think>maybe <answer>1</think> so <answer> 2 ") == "2"
-    assert prompts.chat_answer("no tags") is None
-    assert prompts.chat_answer("<think>still thinking <answer>2") is None
-    assert prompts.unfenced("```python\nx\n```") == "x"
-    assert prompts.unfenced("```python\nx\n```\n```python\ny\n```") is None
-    assert prompts.unfenced("x") is None
+    assert parsing.chat_answer("<think>maybe <answer>1</think> so <answer> 2 ") == "2"
+    assert parsing.chat_answer("no tags") is None
+    assert parsing.chat_answer("<think>still thinking <answer>2") is None
+    assert parsing.unfenced("```python\nx\n```") == "x"
+    assert parsing.unfenced("```python\nx\n```\n```python\ny\n```") is None
+    assert parsing.unfenced("x") is None
 
 
 @given(st.text(max_size=80))
@@ -119,7 +119,7 @@ def test_no_text_breaks_a_parser(text: str) -> None:
     for parser in (parse_proposal, parse_literal_answer, parse_arguments_answer, parse_program_answer):
         parser(text)
     parse_induction_proposal(text, 3)
-    prompts.chat_answer(text)
+    parsing.chat_answer(text)
 
 
 def test_the_prompt_never_shows_the_answer() -> None:

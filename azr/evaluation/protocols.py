@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from azr import prompts
+from azr import parsing, prompts
 from azr.errors import UserError
 from azr.evaluation import extraction
 from azr.evaluation.extraction import Extraction
@@ -216,7 +216,7 @@ def read(problem: Problem, style: str, text: str, truncated: bool) -> Extraction
     if isinstance(check, InputPrediction):
         if style != "completion":
             return extraction.extract_arguments(text, truncated)
-        answer = prompts.parse_arguments_answer(text)
+        answer = parsing.parse_arguments_answer(text)
         return Extraction(answer.answer) if answer.answer is not None else _none(text, truncated)
     entry = problem.entry
     if style != "completion":
