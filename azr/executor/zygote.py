@@ -36,9 +36,6 @@ def main(world: str, memory_mb: int) -> None:
 
     monotonic = time.monotonic
     worlds.freeze_clock(world)
-    from azr.executor import heap
-
-    kept: list[object] = [heap.reserve()]
     worlds.preload()
     from azr.executor import program, protocol, supervise  # last: what every child uses lies close together
 
@@ -47,10 +44,9 @@ def main(world: str, memory_mb: int) -> None:
     supervisor = supervise.Supervisor(_wake_on_child(), sandbox, monotonic)
     worlds.freeze_dates()
     worlds.seed_randomness(world)
-    kept += worlds.scatter_addresses(world)
+    kept = worlds.scatter_addresses(world)
     from azr.executor import addresses
 
-    heap.use_huge_pages()
     sandbox.confine_zygote()
     runner = program.Runner(sandbox)
     worlds.close_imports()
