@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from azr.config import Config
+from azr.policy.geometry import EMBEDDED
 from azr.records import TASK_TYPES, Completion, Pair, Proposal, Task, TaskType
 from azr.rows import EvaluationSampleRow, ProposalRow, TaskRow, encode_text
 from azr.store import Evaluation, Run, Store
@@ -39,7 +40,7 @@ _PROGRAMS = (
 
 
 def start(store: Store, steps: int = 10_000, **changes: Any) -> Run:
-    config = Config.model_validate({"train": {"steps": steps, **changes}})
+    config = Config.model_validate({"model": {"name": EMBEDDED}, "train": {"steps": steps, **changes}})
     versions = {"azr": "test", "python": "3"}
     return store.start_run(config, versions, {"name": "made-up", "parameters": 1, "device": "cpu"})
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from azr import heldout, prompts
 from azr.buffer import Buffer, seed_tasks
-from azr.config import Config
+from azr.config import Config, CurriculumConfig
+from azr.curriculum import Curriculum
 from azr.errors import UserError
 from azr.evaluation.benchmarks.source import read_rows
 from azr.executor import Executor, Status, ValidationRequest
@@ -85,9 +86,10 @@ def _proposed(policy: Policy, executor: Executor, config: Config, seed: int, see
     for task in seed_tasks(identity.pairs[0]):
         buffer.add(task, step=-1)
     settings = config.tasks.model_copy(update={"types": TYPES})
+    plain = Curriculum(CurriculumConfig(), TYPES)  # switched off
     fruitless = 0
     while fruitless < FRUITLESS_ROUNDS:
-        proposals = propose(policy, buffer, settings, seed)
+        proposals = propose(policy, buffer, plain, settings, seed)
         asked = [ValidationRequest(p.program, p.inputs) for p in proposals if p.program is not None]
         found = make(asked, executor, seen)
         fruitless = 0 if found else fruitless + 1
