@@ -1,7 +1,7 @@
 """How the C library hands out memory to a process that computes: huge pages, and freed memory kept for the next step.
 
 A step allocates and frees gigabytes of large temporaries. With glibc's defaults each of them is mapped and cleared
-anew, one small page fault at a time, which on virtual machines took longer than the arithmetic. glibc reads these
+anew, one small page fault at a time, which is slow on some virtual machines (docs/results.md). glibc reads these
 settings once, when a process starts; so the command starts over with them in its environment.
 """
 
