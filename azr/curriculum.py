@@ -5,7 +5,7 @@ to how far outside the smoothed rate is. A level is a target difficulty (structu
 rises no further while the proposed tasks stay far behind that target: a level that runs away from what the model can
 write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
 
-- vacuity: hollow tasks, near copies and repeats earn no more than invalid ones and never become tasks
+- vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody solves costs as much as a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - references: shown are tasks near the target difficulty, unlike each other
@@ -14,6 +14,9 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - mix: a type whose tasks nobody or everybody solves gets fewer prompts
 - diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band
+
+Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
+half of a type's proposals are valid, a hollow one costs no more than a wrong answer, and the prompt asks for nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -35,7 +38,8 @@ from azr.vacuity import grams, similarity
 
 TOP = 10.0  # levels go from 0 to TOP
 GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
-SMOOTHING = 0.3  # weight of the newest step's solve rate
+SMOOTHING = 0.3  # weight of the newest step's solve rate and share of valid proposals
+FORMED = 0.5  # smoothed share of valid proposals from which a type has learnt the form
 FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
 SHORTLIST = 4  # references are chosen among this many times as many
 STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
@@ -48,6 +52,11 @@ RECENT = 256  # newest tasks of a type, among which a construct is rare or not
 class Level:
     level: float
     rate: float | None  # smoothed solve rate of new tasks; None before the first
+    valid: float = 0.0  # smoothed share of valid proposals, hollow ones too
+
+    @property
+    def formed(self) -> bool:
+        return self.valid >= FORMED
 
 
 def step(now: Level, rate: float, reach: float, config: CurriculumConfig) -> Level:
@@ -59,7 +68,7 @@ def step(now: Level, rate: float, reach: float, config: CurriculumConfig) -> Lev
         change = GAIN * (smooth - high) / (1 - high)
     elif smooth < low:
         change = -GAIN * (low - smooth) / low
-    return Level(min(TOP, max(0.0, now.level + change)), smooth)
+    return replace(now, level=min(TOP, max(0.0, now.level + change)), rate=smooth)
 
 
 def target(level: float) -> tuple[float, float]:
@@ -90,16 +99,21 @@ class Curriculum:
     def uses(self, mean: str) -> bool:
         return self.config.enabled and mean in self.config.means
 
-    def observe(self, accepted: Sequence[Proposal], rates: Mapping[str, float]) -> None:
-        """Take in this step's new tasks and their solve rates (by task id); a type without any stays where it is."""
+    def observe(self, proposals: Sequence[Proposal], accepted: Sequence[Proposal], rates: Mapping[str, float]) -> None:
+        """Take in a step: all proposals, those that became tasks, and solve rates by task id. What is missing for a
+        type leaves it where it is."""
         if not self.config.enabled:
             return
         for kind, now in self.levels.items():
+            valid = [p.task is not None for p in proposals if p.type == kind]
+            if valid:
+                now = replace(now, valid=(1 - SMOOTHING) * now.valid + SMOOTHING * sum(valid) / len(valid))
             own = [(p.task.id, p.difficulty) for p in accepted if p.task is not None and p.type == kind]
             found = [rates[task] for task, _ in own if task in rates]
             if found:
                 reach = median(reached(difficulty, now.level) for _, difficulty in own)
-                self.levels[kind] = step(now, sum(found) / len(found), reach, self.config)
+                now = step(now, sum(found) / len(found), reach, self.config)
+            self.levels[kind] = now
 
     # --- what to propose ---------------------------------------------------------------------------------------------
 
@@ -123,7 +137,7 @@ class Curriculum:
 
     def wish(self, kind: TaskType, buffer: Buffer, rng: random.Random) -> Wish:
         """Constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
-        if not self.uses("prompt") or kind == "induction":
+        if not self.uses("prompt") or kind == "induction" or not self.levels[kind].formed:
             return NO_WISH
         level = self.levels[kind].level
         common = self._frequencies(kind, buffer)
@@ -180,6 +194,7 @@ class Curriculum:
         own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
         return Shaping(
             hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
+            formed=now.formed,
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
             weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
             merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
@@ -226,10 +241,11 @@ class Curriculum:
             found[f"curriculum/level/{kind}"] = now.level
             if now.rate is not None:
                 found[f"curriculum/rate/{kind}"] = now.rate
+            found[f"curriculum/valid/{kind}"] = now.valid
         return found
 
     def state(self) -> dict[str, Any]:
-        return {kind: [now.level, now.rate] for kind, now in self.levels.items()}
+        return {kind: [now.level, now.rate, now.valid] for kind, now in self.levels.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.levels = {kind: Level(*state[kind]) for kind in self.types}

@@ -52,7 +52,8 @@ def proposer_reward(valid: bool, repeated: bool, rate: float | None, shape: Lear
 class Shaping:
     """What the curriculum makes of a proposal's reward (curriculum.py); the defaults leave learnability alone."""
 
-    hollow: bool = False  # vacuous, a near copy, or a repeat: worth no more than an invalid one
+    hollow: bool = False  # vacuous, a near copy, or a repeat
+    formed: bool = True  # the proposer has learnt the form: hollow is worth no more than invalid
     band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
     weight: float = 1.0  # of learnability
     merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
@@ -71,7 +72,7 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
     nobody solves costs nothing: it has the form, and while nothing is solved that is all there is to learn.
     """
     if shaping.hollow:
-        return MALFORMED
+        return MALFORMED if shaping.formed else REPEATED
     if repeated:
         return REPEATED
     if rate is None:

@@ -125,7 +125,7 @@ def play(s: SelfPlay, step: int) -> None:
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
-    s.curriculum.observe(accepted, scored.rates)
+    s.curriculum.observe(proposals, accepted, scored.rates)
     for proposal, task in zip(accepted, new, strict=True):
         s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
     for task in tasks:

@@ -44,7 +44,7 @@ def play(root: Path, watch: Callable[[Store], None] = lambda store: None) -> Non
             run.record_event(step, "note", value[:8])
             rows = step_rows(value)
             proposal = rows["proposals"][0].proposal
-            levels.observe([proposal], {proposal.task.id: int(value[:2], 16) / 255})
+            levels.observe([proposal], [proposal], {proposal.task.id: int(value[:2], 16) / 255})
             run.record_step(step, **rows | {"metrics": rows["metrics"] | levels.metrics()})
             if step % 2 == 0 or step == STEPS:
                 weights = value.encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -18,6 +19,7 @@ from azr.curriculum import FOLLOWING, TOP, Curriculum, Level, reached, step, tar
 from azr.errors import UserError
 from azr.prompts import NO_WISH
 from azr.records import TASK_TYPES, Completion, Difficulty, Pair, Proposal, Task, TaskType
+from azr.rewards import MALFORMED, REPEATED, shaped_reward
 
 CONFIG = CurriculumConfig(enabled=True)
 BAND = (CONFIG.band_low, CONFIG.band_high)
@@ -146,10 +148,35 @@ def test_observe_takes_the_means_of_attempted_tasks_per_type() -> None:
     easy, unknown = task(PROGRAMS[0]), task(PROGRAMS[1])
     other = task(PROGRAMS[2], "abduction")
     hard = difficulty(60.0, 9.0)
-    found.observe([proposal(t, hard) for t in (easy, unknown, other)], {easy.id: 1.0, other.id: 0.0, "buffered": 0.5})
-    assert found.levels["deduction"] == Level(1.5, 1.0)
-    assert found.levels["abduction"] == Level(0.5, 0.0)
+    proposals = [proposal(t, hard) for t in (easy, unknown, other)]
+    found.observe(proposals, proposals, {easy.id: 1.0, other.id: 0.0, "buffered": 0.5})
+    assert found.levels["deduction"] == Level(1.5, 1.0, 0.3)
+    assert found.levels["abduction"] == Level(0.5, 0.0, 0.3)
     assert found.levels["induction"] == Level(1.0, None)
+
+
+def test_the_form_is_learnt_when_half_of_the_proposals_are_valid_for_some_steps() -> None:
+    found = curriculum()
+    hollow, invalid = proposal(task(PROGRAMS[0]), vacuous="identity"), proposal(None)
+    for _ in range(3):
+        found.observe([hollow, hollow, hollow, invalid], [], {})
+        assert not found.levels["deduction"].formed  # 3/4 x (0.3, 0.51, then 0.657)
+    found.observe([hollow, hollow, hollow, invalid], [], {})
+    assert found.levels["deduction"].valid == pytest.approx(0.75 * (1 - 0.7**4)) and found.levels["deduction"].formed
+    assert not found.levels["abduction"].formed
+    for _ in range(3):
+        found.observe([invalid], [], {})
+    assert not found.levels["deduction"].formed
+
+
+def test_until_the_form_is_learnt_nothing_is_wished_and_hollow_costs_less() -> None:
+    hollow = proposal(task(PROGRAMS[0]), vacuous="identity")
+    for valid, cost in ((0.49, REPEATED), (0.5, MALFORMED)):
+        found = curriculum("vacuity", "prompt")
+        found.levels["deduction"] = Level(1.0, None, valid)
+        [shape] = found.shape([hollow], Buffer(16))
+        assert shape and shape.hollow and shaped_reward(shape, False, None, "paper") == cost
+        assert (found.wish("deduction", Buffer(16), random.Random(0)) == NO_WISH) == (cost == REPEATED)
 
 
 def test_observe_compares_the_median_task_with_the_target() -> None:
@@ -158,7 +185,8 @@ def test_observe_compares_the_median_task_with_the_target() -> None:
         found = curriculum()
         tasks = [task(program) for program in PROGRAMS[:3]]
         pairs = zip(tasks, measures, strict=True)
-        found.observe([proposal(t, d) for t, d in pairs], {t.id: 1.0 for t in tasks})
+        proposals = [proposal(t, d) for t, d in pairs]
+        found.observe(proposals, proposals, {t.id: 1.0 for t in tasks})
         assert found.levels["deduction"].level == level
 
 
@@ -187,7 +215,7 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     assert off.program(buffer, random.Random(7)) == buffer.sample_program(random.Random(7))
     assert off.shape([proposal(t)], buffer) == [None]
     assert off.rehearse(buffer, 16, random.Random(0)) == []
-    off.observe([proposal(t)], {t.id: 1.0})
+    off.observe([proposal(t)], [proposal(t)], {t.id: 1.0})
     assert off.levels["deduction"] == Level(1.0, None)
     assert off.metrics() == {}
 
@@ -280,6 +308,8 @@ def test_wishes_grow_with_the_level_and_prefer_what_is_rare() -> None:
     for i in range(100):
         buffer.add(task(f"def f(x):\n    for i in x:\n        if i % {i}:\n            return i"), i)
     low, high = curriculum("prompt", start_level=0.0), curriculum("prompt", start_level=10.0)
+    for found in (low, high):
+        found.levels["deduction"] = replace(found.levels["deduction"], valid=1.0)
     small = [low.wish("deduction", buffer, rng) for _ in range(200)]
     large = [high.wish("deduction", buffer, rng) for _ in range(200)]
     assert {len(wish.constructs) for wish in small} == {1} and {len(wish.constructs) for wish in large} == {3}
@@ -342,8 +372,8 @@ def test_rehearsed_are_buffered_tasks_that_were_in_the_band() -> None:
 # --- state ------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.floats(0, TOP), st.none() | RATES), min_size=3, max_size=3))
-def test_the_state_comes_back_exactly_through_json(levels: list[tuple[float, float | None]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, TOP), st.none() | RATES, RATES), min_size=3, max_size=3))
+def test_the_state_comes_back_exactly_through_json(levels: list[tuple[float, float | None, float]]) -> None:
     found, other = curriculum(), curriculum()
     found.levels = {kind: Level(*value) for kind, value in zip(TASK_TYPES, levels, strict=True)}
     other.restore(json.loads(json.dumps(found.state())))
@@ -352,12 +382,15 @@ def test_the_state_comes_back_exactly_through_json(levels: list[tuple[float, flo
 
 def test_metrics_are_the_levels_and_the_measured_rates() -> None:
     found = curriculum()
-    found.levels["deduction"] = Level(2.5, 0.5)
+    found.levels["deduction"] = Level(2.5, 0.5, 0.25)
     assert found.metrics() == {
         "curriculum/level/deduction": 2.5,
         "curriculum/rate/deduction": 0.5,
+        "curriculum/valid/deduction": 0.25,
         "curriculum/level/abduction": 1.0,
+        "curriculum/valid/abduction": 0.0,
         "curriculum/level/induction": 1.0,
+        "curriculum/valid/induction": 0.0,
     }
 
 

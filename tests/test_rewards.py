@@ -63,6 +63,7 @@ def test_the_band_by_hand(rate: float, expected: float) -> None:
     [
         ({}, 0.25, 0.75),  # the paper's learnability, untouched
         ({"hollow": True, "bonus": 0.3, "weight": 2.0}, 0.5, -1.0),
+        ({"hollow": True, "formed": False}, 0.5, -0.5),
         ({"hollow": True}, None, -1.0),  # it need not be attempted to be known as hollow
         ({"bonus": 0.3}, None, None),
         ({"band": BAND}, 1.0, -0.5),

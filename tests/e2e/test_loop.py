@@ -360,7 +360,7 @@ def test_with_the_curriculum_hollow_proposals_cost_and_never_become_tasks(
     assert play(inventive, curriculum={"enabled": True}, train={"steps": 6})[0] == 0
     found = rows(tmp_path)
     hollow = [row for row in found["proposals"] if row["status"] == "vacuous"]
-    assert hollow and {row["reward"] for row in hollow} == {-1.0}
+    assert hollow and {row["reward"] for row in hollow} <= {-0.5, -1.0}  # before and after the form is learnt
     assert {"identity: the output is one of the arguments"} <= {row["reason"] for row in hollow}
     tasks = {row["task_id"] for row in found["tasks"]}
     assert tasks and not tasks & {row["task_id"] for row in hollow}
