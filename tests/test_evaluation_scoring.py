@@ -21,7 +21,16 @@ from azr.evaluation import benchmarks
 from azr.evaluation.benchmarks import apps, evalplus, mbpp
 from azr.evaluation.evaluate import select, selftest
 from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardInput
-from azr.evaluation.scoring import FIRST_INPUTS, Sandbox, Score, Scorer, Work, evaluation_executor, same_output
+from azr.evaluation.scoring import (
+    CPU_SECONDS,
+    FIRST_INPUTS,
+    Sandbox,
+    Score,
+    Scorer,
+    Work,
+    evaluation_executor,
+    same_output,
+)
 from azr.executor.lanes import available_cores
 from azr.executor.programs import Program, ProgramSandbox
 from azr.executor.wire import Opaque, digest, pack, unpack
@@ -279,6 +288,19 @@ def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
         watching.calls.clear()
         assert score(watched, problem, f"def one(x): {solution}").status == status
         assert max(watching.calls) == tried
+
+
+def test_a_hanging_call_ends_after_a_second_as_in_evalplus(scorer: Scorer) -> None:
+    row = {
+        **HUMANEVAL,
+        "prompt": "def one(x):\n",
+        "canonical_solution": "    return x + 1\n",
+        "contract": "",
+        "atol": 0,
+    }
+    problem = evalplus.parse_humaneval({**row, "base_input": [[n] for n in range(4)], "plus_input": []})
+    found = score(scorer, problem, "def one(x):\n    while x == 2: pass\n    return x + 1")
+    assert found.status == "timeout" and found.seconds < CPU_SECONDS / 2  # CPU time, so a busy machine does not matter
 
 
 def test_a_test_program_with_loops_and_helpers(scorer: Scorer) -> None:

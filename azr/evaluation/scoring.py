@@ -33,6 +33,7 @@ from azr.executor.wire import pack
 CPU_SECONDS = 5.0  # of one process with a solution; for StandardInput, of each test
 REFERENCE_SECONDS = 60.0
 REFERENCE_FACTOR = 4.0  # a solution may take this many times the reference's time, as in EvalPlus
+CALL_SECONDS = 1.0  # of one call where the protocol limits each, as in EvalPlus
 FIRST_INPUTS = 8
 MEMORY_MB = 1024  # some inputs of the EvalPlus sets make millions of values
 MAX_SOLUTION = 256 * 1024  # characters
@@ -216,6 +217,7 @@ def _agrees(check: Inputs, solution: str, recorded: _Recorded, count: int) -> Wo
     """Whether the solution agrees with the reference on the first `count` inputs."""
     calls, expected = recorded.calls[:count], recorded.answers[:count]
     job = {"source": solution, "entry": check.entry, "calls": calls, "stop": True, "digest": True}
+    job["call_seconds"] = max(CALL_SECONDS, REFERENCE_FACTOR * recorded.seconds)
     answers, so_far = yield from _answers(job, _limit(recorded))
     if answers is None or (answers == expected and not check.oracle):
         return so_far

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import random
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -35,7 +36,8 @@ def answer(job: dict[str, Json]) -> dict[str, Json]:
 
     A call is {"args": [...]} for job["entry"] (a method of class job["class"] if that is given) or {"expr": "..."}.
     Returns {"answers": [{"v": value} | {"e": exception}]}, or {"failed": kind, "reason": ...}.
-    With job["stop"], nothing is called after the first exception; with job["digest"], a large value is {"h": digest}.
+    With job["stop"], nothing is called after the first exception; with job["digest"], a large value is {"h": digest}; a
+    call that takes more than job["call_seconds"] of CPU time ends the process (SIGPROF), which counts as a timeout.
     """
     sys.stdin = io.StringIO()
     namespace = _namespace()
@@ -54,6 +56,7 @@ def answer(job: dict[str, Json]) -> dict[str, Json]:
         return {"failed": "exception", "reason": exception_name(error)}
     answers: list[Json] = []
     for call in job["calls"]:
+        signal.setitimer(signal.ITIMER_PROF, job.get("call_seconds", 0))
         try:
             if "expr" in call:
                 value = eval(compile(call["expr"], "<call>", "eval", dont_inherit=True), namespace)
@@ -65,6 +68,7 @@ def answer(job: dict[str, Json]) -> dict[str, Json]:
             answers.append({"e": exception_name(error)})
             if job.get("stop"):
                 break
+    signal.setitimer(signal.ITIMER_PROF, 0)
     return {"answers": answers}
 
 

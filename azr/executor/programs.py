@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from azr.executor.executor import Executor
@@ -20,7 +19,17 @@ from azr.executor.values import encode
 
 MAX_RESULT = 16 * 2**20
 _PIECE = 48_000  # characters of one frame; escaped JSON is ASCII
-_FOLDER = Path(__file__).parent
+_PIECES = tuple(encode((piece,)) for piece in range(MAX_RESULT // _PIECE))
+_ASK = f"""
+import harness, json
+
+def f(piece):
+    global _result
+    if piece == 0:
+        _result = json.dumps(harness.MODES[_mode](json.loads(_job)))
+    if piece * {_PIECE} >= len(_result): raise StopIteration
+    return _result[piece * {_PIECE}:(piece + 1) * {_PIECE}]
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +83,8 @@ def _jobs(work: ProgramWork) -> Generator[Job, RunResult, Any]:
 
 
 def _pack(program: Program) -> Job:
-    source = _source() + f"_job = {json.dumps(program.job)!r}\n_mode = {program.mode!r}\n"
-    inputs = tuple(encode((piece,)) for piece in range(MAX_RESULT // _PIECE))
-    return Job(source.encode(), inputs, program.cpu_seconds, stop_at_failure=True)
-
-
-def _source() -> str:
-    text = (_FOLDER / "wire.py").read_text() + (_FOLDER / "harness.py").read_text()
-    lines = [line for line in text.split("\n") if not line.startswith(("from __future__", "from azr."))]
-    return (
-        "from __future__ import annotations\n"
-        + "\n".join(lines)
-        + f"""
-def f(piece):
-    global _result
-    if piece == 0:
-        _result = json.dumps(MODES[_mode](json.loads(_job)))
-    if piece * {_PIECE} >= len(_result): raise StopIteration
-    return _result[piece * {_PIECE}:(piece + 1) * {_PIECE}]
-"""
-    )
+    source = f"_job = {json.dumps(program.job)!r}\n_mode = {program.mode!r}\n{_ASK}"
+    return Job(source.encode(), _PIECES, program.cpu_seconds, world="E", stop_at_failure=True)
 
 
 def _result(run: RunResult) -> ProgramResult:

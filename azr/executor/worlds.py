@@ -4,7 +4,8 @@ World A is where results are made. In the others everything that a program might
 what it is in A, so that a program whose result depends on it is found out and none agrees by luck: the bits of unseeded
 random numbers and of addresses are turned over, and the clock shows another part of the day, week, month, year and
 leap cycle. World B has another hash seed (the interpreter takes it from its environment) and another address layout;
-world C has A's hash seed and iterates sets backwards, for programs that may show a set's order or a hash.
+world C has A's hash seed and iterates sets backwards, for programs that may show a set's order or a hash. World E, for
+evaluations, is A with harness.py loaded, which every program there begins with.
 Loaded by the zygote, before it loads anything that might keep a real clock.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 # Seconds: Friday 2025-01-10 12:00:00 UTC, Saturday 2028-10-21 03:41:41, Tuesday 2031-06-03 17:07:20.
 CLOCKS = {"A": 1_736_510_400.25, "B": 1_855_712_501.813377, "C": 1_938_272_840.5}
 # From Python 3.13 on lists take a set's elements without iterating it, so that C needs a seed of its own there.
-HASH_SEEDS = {"A": 0, "B": 1_000_003, "C": 0 if sys.version_info < (3, 13) else 2_000_029}
+HASH_SEEDS = {"A": 0, "B": 1_000_003, "C": 0 if sys.version_info < (3, 13) else 2_000_029, "E": 0}
 LAYOUT_SEEDS = {"B": 0x9E3779B9, "C": 0x7F4A7C15}
 _ALL_ONES = 0x12DD9BB3  # this word of a Mersenne twister's state becomes 32 ones in its output
 
