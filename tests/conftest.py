@@ -1,12 +1,17 @@
-"""What all tests share: no network, no workspace from outside, and the way to the benchmark files."""
+"""What tests share: no network, no workspace from outside, an executor, and the way to the benchmark files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from executor_requests import LIMIT
 from hypothesis import settings
+
+from azr.config import ExecutorConfig
+from azr.executor import Executor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +28,10 @@ def benchmark_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark files in {folder}; set AZR_BENCHMARK_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Executor]:
+    """One whose limits are reached soon. A module that wants others has a fixture of its own."""
+    with Executor(ExecutorConfig(lanes=2, cpu_seconds=LIMIT, memory_mb=128)) as found:
+        yield found
