@@ -107,7 +107,9 @@ class TasksConfig(Section):
     buffer_size: int = Field(2048, ge=16, description="tasks kept per type; the oldest leave first")
 
 
-Mean = Literal["vacuity", "band", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal"]
+Mean = Literal[
+    "vacuity", "band", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal", "guessing"
+]
 
 
 class CurriculumConfig(Section):

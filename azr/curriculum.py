@@ -14,6 +14,7 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - mix: a type whose tasks nobody or everybody solves gets fewer prompts
 - diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band
+- guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
 half of a type's proposals are valid, a hollow one costs no more than a wrong answer, and the prompt asks for nothing.

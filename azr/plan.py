@@ -19,7 +19,7 @@ from azr.policy.geometry import Geometry, UnknownShape, geometry_of
 
 GIB = 1 << 30
 # By path: interpreter, libraries and buffers kept for reuse; numbers that a block keeps a token for its backward pass,
-# so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to what a run of the embedded model held.
+# so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to a run of the embedded model.
 RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
 BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
 HEAD_TOKENS, HEAD_COPIES = 256, 4  # logits rows at a time (as in update.py), and arrays of their size at once

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from azr import advantages, rewards
 from azr.config import TrainConfig
@@ -40,13 +40,19 @@ def score(
     config: TrainConfig,
     learnability: LearnabilityShape,
     shapings: Sequence[Shaping | None] | None = None,
+    guessed: Mapping[str, float] | None = None,
 ) -> Scored:
     """Reward every proposal and attempt, and whiten within each of the six type x role groups.
 
-    `shapings`: what the curriculum makes of each proposal's reward; None leaves it alone.
+    `shapings`: what the curriculum makes of each proposal's reward; None leaves it alone. `guessed`: by task id, the
+    share that guessing would get; of a proposal's merit and of an attempt's advantage the rest is left.
     """
     rates = solve_rates(tasks, attempts, verdicts)
-    shapings = shapings or [None] * len(proposals)
+    guessed = guessed or {}
+    shapings = [
+        replace(s, merit=s.merit * (1.0 - guessed[p.task.id])) if s and p.task and p.task.id in guessed else s
+        for p, s in zip(proposals, shapings or [None] * len(proposals), strict=True)
+    ]
     proposal_rewards = [
         _proposal_reward(p, rates, config, learnability, s) for p, s in zip(proposals, shapings, strict=True)
     ]
@@ -69,7 +75,7 @@ def score(
                 if role == "propose":
                     proposal_advantages[index] = advantage
                 else:
-                    attempt_advantages[index] = advantage
+                    attempt_advantages[index] = advantage * (1.0 - guessed.get(attempts[index].task.id, 0.0))
     samples = _samples(proposals, proposal_rewards, proposal_advantages, attempts, attempt_rewards, attempt_advantages)
     return Scored(
         tuple(samples),

@@ -21,6 +21,7 @@ from azr.config import Config
 from azr.curriculum import Curriculum
 from azr.diversity import DiversityAlarm, GarbageAlarm
 from azr.executor import Executor
+from azr.guessing import guess_rates
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
@@ -119,7 +120,11 @@ def play(s: SelfPlay, step: int) -> None:
     clock.lap("solve")
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
-    scored = score(proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward, shapings)
+    guessed = guess_rates(attempts, s.executor)
+    scored = score(
+        proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward, shapings,
+        guessed if s.curriculum.uses("guessing") else None,
+    )  # fmt: skip
     clock.lap("grade")
     untrained = untrained_rates(s, step, [task for task in tasks if task in new], clock)
     s.phase(step, "update")
@@ -133,6 +138,7 @@ def play(s: SelfPlay, step: int) -> None:
     numbers = (
         metrics.propose_metrics(proposals)
         | metrics.solve_metrics(tasks, len({t.id for t in new} & scored.rates.keys()), attempts, verdicts, scored)
+        | metrics.guess_metrics(tasks, guessed)
         | metrics.reward_metrics(scored, proposals, attempts)
         | metrics.buffer_metrics(s.buffer)
         | metrics.difficulty_metrics(accepted)
