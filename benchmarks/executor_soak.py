@@ -94,6 +94,7 @@ def main(executions: int, path: Path) -> int:
             print(f"{state['done']} executions, {state['done'] / state['seconds']:.0f} a second, {last}", flush=True)
         last = snapshot(executor)
     grown = [name for name in ("processes", "zombies", "descriptors") if last[name] != first[name]]
+    grown += ["temporary_files"] if last["temporary_files"] > first["temporary_files"] else []
     grown += [name for name in ("judge_mib", "largest_zygote_mib") if last[name] > first[name] + 8]
     print("grown: " + (", ".join(grown) or "nothing"))
     return bool(grown)

@@ -100,10 +100,24 @@ def test_small_sets_that_agree_by_luck_in_two_worlds_are_found(executor: Executo
     assert sum(result.status is Status.NONDETERMINISTIC for result in found) >= len(words) // 2
 
 
+@pytest.mark.parametrize(
+    "program", ["def f(a): return list(a)", "def f(a): return ' '.join(a)", "def f(a): return str(a)"]
+)
+def test_the_order_of_a_set_that_comes_as_an_input_is_chance(executor: Executor, program: str) -> None:
+    inputs = ("{'x', 'y'}", "{'red', 'blue'}", "{'c', 'd'}", "{'left', 'right'}")
+    found = executor.validate([ValidationRequest(program, (text,)) for text in inputs])
+    assert [result.status for result in found] == [Status.NONDETERMINISTIC] * 4
+
+
 def test_a_program_near_the_limit_is_no_task(executor: Executor) -> None:
     """It uses less than the limit, and more than a quarter of it."""
-    program = "import itertools\ndef f(a):\n    n = 0\n    while n < 10 ** 8: n += 1\n    return n"
+    program = f"def f(a):\n    n = 0\n    for _ in range({_loops(0.6 * LIMIT)}): n += 1\n    return 1"
     assert validate(executor, program).status is Status.TIMEOUT
+
+
+def test_the_input_that_another_world_runs_twice_has_time_for_it(executor: Executor) -> None:
+    program = f"def f(a):\n    n = 0\n    for _ in range({_loops(0.15 * LIMIT)}): n += 1\n    return 1"
+    assert validate(executor, program).status is Status.OK
 
 
 # Grading
@@ -119,13 +133,43 @@ def test_deduction(executor: Executor) -> None:
     ]  # fmt: skip
 
 
-def test_abduction_answers_share_runs(executor: Executor) -> None:
+def test_abduction_answers(executor: Executor) -> None:
     request = AbductionRequest(
-        "def f(a):\n    return a * a", encode(4), ("2", "-2", "3", "2.0", "2", "'x'", "f(2)", "2,")
+        "def f(a):\n    return a * a", encode(4), ("2", "-2", "3", "2.0", "2", "'x'", "f(2)", "2,", "2,\n", "(2\n)")
     )
     [verdicts] = executor.grade([request])
-    assert [verdict.correct for verdict in verdicts] == [True, True, False, False, True, False, False, True]
-    assert [verdict.status for verdict in verdicts] == ["ok"] * 5 + ["exception", "not_a_value", "ok"]
+    assert [verdict.correct for verdict in verdicts] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [verdict.status for verdict in verdicts] == ["ok"] * 5 + [
+        "exception",
+        "not_a_value",
+        "ok",
+        "ok",
+        "not_a_value",
+    ]
+
+
+def test_an_answer_to_a_program_that_is_none(executor: Executor) -> None:
+    for program, status in (("def f(a) return", "syntax_error"), ("g = 1", "no_function")):
+        [verdicts] = executor.grade([AbductionRequest(program, encode(4), ("1", "2"))])
+        assert verdicts == (Verdict(False, status),) * 2
+
+
+def test_a_hang_costs_one_timeout_whatever_the_program_does_to_its_timers(executor: Executor) -> None:
+    program = "import signal\ndef f(a):\n    while True: signal.setitimer(signal.ITIMER_PROF, 0)"
+    used = _cpu_seconds_of_children()
+    executor.grade([AbductionRequest(program, encode(4), tuple(map(str, range(6))))])
+    assert _cpu_seconds_of_children() - used < 2 * LIMIT
 
 
 def test_one_hanging_answer_harms_no_other_and_costs_one_timeout(executor: Executor) -> None:
@@ -160,6 +204,10 @@ def test_induction(executor: Executor) -> None:
     late = induction("def f(a):\n    if a == 2: raise ValueError\n    return a", ("1", 1), ("2", 2))
     found = [verdicts[0] for verdicts in executor.grade([right, nearly, crash, late])]
     assert found == [Verdict(True, "ok"), Verdict(False, "ok"), Verdict(False, "crashed"), Verdict(False, "exception")]
+
+
+def test_induction_without_pairs_proves_nothing(executor: Executor) -> None:
+    assert executor.grade([induction("def f(a): return a")]) == [(Verdict(False, "ok"),)]
 
 
 def test_an_answer_may_use_the_whole_limit_where_a_task_may_not(executor: Executor) -> None:

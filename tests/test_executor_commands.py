@@ -16,7 +16,7 @@ import pytest
 
 from azr.errors import UserError
 from azr.executor import Executor
-from azr.executor.commands import grade_stream, open_lines, validate_stream
+from azr.executor.commands import _InOrder, grade_stream, open_lines, validate_stream
 
 
 def run(stream: Any, executor: Executor, *lines: Any) -> tuple[int, list[dict[str, Any]]]:
@@ -44,6 +44,23 @@ def test_validate_lines(executor: Executor) -> None:
         {"status": "nondeterministic", "reason": "another result in another world"},
         {"status": "exception", "reason": "ZeroDivisionError", "failed_input": 1},
     ]  # fmt: skip
+
+
+def test_an_answer_is_written_when_it_and_those_before_it_are_known() -> None:
+    def waiting(answer: dict[str, Any]) -> Any:
+        yield
+        return answer
+
+    out = io.StringIO()
+    in_order = _InOrder(out)
+    works = [in_order.written(position, waiting({"line": position})) for position in range(3)]
+    for work in works:
+        next(work)
+    for position, lines in ((1, 0), (0, 2), (2, 3)):
+        with pytest.raises(StopIteration):
+            next(works[position])
+        assert out.getvalue().count("\n") == lines
+    assert [json.loads(line)["line"] for line in out.getvalue().splitlines()] == [0, 1, 2]
 
 
 def test_malformed_lines_get_a_line_of_their_own(executor: Executor) -> None:

@@ -74,12 +74,28 @@ def grade_stream(lines: Iterable[bytes], out: TextIO, executor: Executor) -> int
 def _stream(lines: Iterable[bytes], out: TextIO, executor: Executor, work: Callable[[Answer, float], Work]) -> int:
     malformed = False
     for batch in _batches(lines):
+        in_order = _InOrder(out)
         works = [_work(number, line, work, executor.config.cpu_seconds) for number, line in batch]
-        for answer in executor.run(works):
-            malformed = malformed or "error" in answer
-            out.write(json.dumps(answer) + "\n")
-        out.flush()
+        answers = executor.run(in_order.written(position, one) for position, one in enumerate(works))
+        malformed = malformed or any("error" in answer for answer in answers)
     return int(malformed)
+
+
+class _InOrder:
+    """Writes each answer as soon as it and all before it are known."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+        self.known: dict[int, Answer] = {}
+        self.next = 0
+
+    def written(self, position: int, work: Work) -> Work:
+        answer = self.known[position] = yield from work
+        while self.next in self.known:
+            self.out.write(json.dumps(self.known.pop(self.next)) + "\n")
+            self.out.flush()
+            self.next += 1
+        return answer
 
 
 def _batches(lines: Iterable[bytes]) -> Generator[list[tuple[int, bytes]], None, None]:

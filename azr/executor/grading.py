@@ -29,6 +29,8 @@ def _deduction(request: DeductionRequest) -> Verdict:
 
 
 def _literal(text: str, parse: object) -> Outcome:
+    if "\n" in text.strip():
+        return Outcome(Status.NOT_A_VALUE)  # an answer is one line
     try:
         return Outcome(Status.OK, data=encode(parse(text)))  # type: ignore[operator]
     except (NotALiteral, NotAValue):
@@ -38,7 +40,7 @@ def _literal(text: str, parse: object) -> Outcome:
 
 
 def _abduction(request: AbductionRequest, cpu_seconds: float) -> Work:
-    """Equal answers are run once. A program that can carry state gets a fresh process for each answer.
+    """Every different answer gets a process of its own, so that no program can decide by how often it was called.
 
     All timeouts of one program together cost at most `cpu_seconds` (and a little for each answer): each halves what the
     following answers may use, so that the first has half the limit, twice what a valid program needs.
@@ -47,22 +49,17 @@ def _abduction(request: AbductionRequest, cpu_seconds: float) -> Work:
     answers = [_literal(text, parse_arguments) for text in request.answers]
     outcomes: dict[bytes, Outcome] = {}
     left = cpu_seconds
-    while program.status is Status.OK:
-        todo = [a.data for a in answers if a.status is Status.OK and a.data not in outcomes]
-        todo = list(dict.fromkeys(todo))
-        if not todo:
-            break
+    for answer in answers:
+        if program.status is not Status.OK or answer.status is not Status.OK or answer.data in outcomes:
+            continue
         seconds = max(left / 2, _LEAST_SECONDS)
-        run = yield Job(program.data, tuple(todo), seconds * len(todo), pure_only=True, seconds_per_input=seconds)
-        if not run.outcomes:
-            run_outcomes: tuple[Outcome, ...] = (Outcome(Status.CRASHED),)
-        else:
-            run_outcomes = run.outcomes
-        outcomes.update(zip(todo, run_outcomes, strict=False))
-        if run_outcomes[-1].status is Status.TIMEOUT:
+        run = yield Job(program.data, (answer.data,), seconds)
+        outcome = run.outcomes[0] if run.outcomes else Outcome(Status.CRASHED)
+        outcomes[answer.data] = outcome
+        if outcome.status is Status.TIMEOUT:
             left -= seconds
-        elif len(run_outcomes) == 1 and run_outcomes[0].status in (Status.SYNTAX_ERROR, Status.NO_FUNCTION):
-            outcomes.update((data, run_outcomes[0]) for data in todo)
+        elif outcome.status in (Status.SYNTAX_ERROR, Status.NO_FUNCTION):
+            program = outcome
     verdicts = []
     for answer in answers:
         outcome = program if program.status is not Status.OK else answer
@@ -81,6 +78,8 @@ def _induction(request: InductionRequest, cpu_seconds: float) -> Work:
         if outcome.status is not Status.OK:
             return Verdict(False, outcome.status)
     golds = [pair.gold for pair in request.pairs]
+    if not golds:
+        return Verdict(False, Status.OK)
     run = yield Job(
         program.data, tuple(data.data for data in inputs), cpu_seconds, stop_at_failure=True,
         wanted=lambda position, outcome: is_gold(outcome, golds[position])[1],

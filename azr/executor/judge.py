@@ -53,7 +53,6 @@ class RunResult:
 
     outcomes: tuple[Outcome, ...]
     report: Report
-    impure: bool = False  # the rest was not run, because the program can carry state
 
     @property
     def ended_well(self) -> bool:
@@ -71,8 +70,7 @@ class FrameReader:
         self.token = token
         self.inputs = inputs
         self.outcomes: list[Outcome] = []
-        self.impure = False
-        self.closed = False  # after a failure of the whole program, or an impurity: nothing may follow
+        self.closed = False  # after a failure of the whole program nothing may follow
         self._buffer = b""
 
     def feed(self, data: bytes) -> None:
@@ -100,8 +98,6 @@ class FrameReader:
             raise BrokenProtocol("more frames than inputs")
         if tag == protocol.VALUE:
             self.outcomes.append(Outcome(Status.OK, data=payload))
-        elif tag == protocol.IMPURE and self.outcomes and not payload:
-            self.impure = self.closed = True
         elif tag in _FAILURES and (not payload or _REASON.fullmatch(payload)):
             status = _FAILURES[tag]
             self.closed = status in (Status.SYNTAX_ERROR, Status.NO_FUNCTION)

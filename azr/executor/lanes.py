@@ -33,13 +33,12 @@ class Job:
     cpu_seconds: float
     world: str = "A"
     stop_at_failure: bool = False
-    pure_only: bool = False
     seconds_per_input: float = 0.0  # CPU time; 0 leaves only the limit of the whole process
     wanted: Callable[[int, Outcome], bool] | None = None  # called for each outcome as it comes; False ends the run
     retried: bool = False
 
     def pack(self, token: bytes) -> bytes:
-        flags = protocol.STOP_AT_FAILURE * self.stop_at_failure | protocol.PURE_ONLY * self.pure_only
+        flags = protocol.STOP_AT_FAILURE * self.stop_at_failure
         header = protocol.HEADER.pack(token, flags, len(self.program), len(self.inputs), self.seconds_per_input)
         parts = [header, self.program]
         for data in self.inputs:
@@ -178,13 +177,13 @@ class Lane:
             outcomes.append(Outcome(Status.CRASHED, self.broken))
             outcomes = outcomes[-1:]
         else:
-            complete = self.reader.impure or self.reader.closed or len(outcomes) == len(job.inputs)
+            complete = self.reader.closed or len(outcomes) == len(job.inputs)
             stopped = job.stop_at_failure and outcomes and outcomes[-1].status is not Status.OK
             forbidden = outcomes and outcomes[-1].status is Status.FORBIDDEN
             cancelled = report.cause == protocol.CAUSE_CANCELLED
             if not (complete or stopped or forbidden or cancelled):
                 outcomes.append(outcome_of_end(report))
-        return RunResult(tuple(outcomes), report, self.reader.impure)
+        return RunResult(tuple(outcomes), report)
 
     def stop(self) -> None:
         for world in list(self.zygotes):

@@ -15,7 +15,7 @@ import sys
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from azr.executor import protocol, purity
+from azr.executor import protocol
 from azr.executor.values import NotAValue, TooLarge, decode, encode
 
 _BUILTIN_EXCEPTIONS = {kind: kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type) and
@@ -65,7 +65,6 @@ class _Job:
         data = _receive(channel, b"", protocol.HEADER.size)
         self.token, flags, size, count, self.seconds_per_input = protocol.HEADER.unpack_from(data)
         self.stop_at_failure = bool(flags & protocol.STOP_AT_FAILURE)
-        self.pure_only = bool(flags & protocol.PURE_ONLY)
         start = protocol.HEADER.size
         data = _receive(channel, data, start + size)
         self.program = data[start : start + size]
@@ -117,7 +116,7 @@ class Runner:
     def _rehearse(self, program: bytes) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            job = protocol.HEADER.pack(bytes(8), protocol.PURE_ONLY, len(program), 2, 0.0) + program
+            job = protocol.HEADER.pack(bytes(8), 0, len(program), 2, 0.0) + program
             for argument in (b"i\0\0\0\1\5", b"[\0\0\0\1s\0\0\0\1a"):
                 data = b"(\0\0\0\1" + argument
                 job += protocol.LENGTH.pack(len(data)) + data
@@ -181,7 +180,6 @@ def _run(job: _Job, send: Any) -> None:
     try:
         source = job.program.decode("utf-8", "surrogatepass")
         code = compile(source, "<program>", "exec", dont_inherit=True)
-        pure = job.pure_only and len(job.inputs) > 1 and purity.is_pure(source)
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
         return send(protocol.SYNTAX_ERROR, _exception_name(error))
     module = ModuleType("program")
@@ -193,14 +191,12 @@ def _run(job: _Job, send: Any) -> None:
         return _send_failure(error, send)
     if not callable(function):
         return send(protocol.NO_FUNCTION)
-    _run_inputs(job, function, pure, send)
+    _run_inputs(job, function, send)
 
 
-def _run_inputs(job: _Job, function: Any, pure: bool, send: Any) -> None:
+def _run_inputs(job: _Job, function: Any, send: Any) -> None:
     set_timer, timer, seconds = signal.setitimer, signal.ITIMER_PROF, job.seconds_per_input
-    for position, data in enumerate(job.inputs):
-        if position and job.pure_only and not pure:
-            return send(protocol.IMPURE)
+    for data in job.inputs:
         if seconds:
             set_timer(timer, seconds)  # SIGPROF ends the process
         try:

@@ -17,7 +17,6 @@ FRAME = struct.Struct("!8scI")  # the job's token, tag, bytes of the payload
 
 # Flags of a job.
 STOP_AT_FAILURE = 1  # end after the first input without a value
-PURE_ONLY = 2  # run more than the first input only if the program cannot carry state from one call to the next
 
 # Causes in a report.
 CAUSE_NONE, CAUSE_CPU, CAUSE_WALL, CAUSE_MEMORY, CAUSE_CANCELLED, CAUSE_NO_FORK = range(6)
@@ -31,7 +30,6 @@ OUT_OF_MEMORY = b"M"
 FORBIDDEN = b"F"  # name of the audit event
 SYNTAX_ERROR = b"S"
 NO_FUNCTION = b"A"
-IMPURE = b"I"  # PURE_ONLY: what follows the first input was not run
 FAILURES = frozenset([EXCEPTION, NOT_A_VALUE, TOO_LARGE, OUT_OF_MEMORY, FORBIDDEN, SYNTAX_ERROR, NO_FUNCTION])
 MAX_REASON = 64  # bytes of a failure's payload
 

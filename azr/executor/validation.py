@@ -44,8 +44,10 @@ def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:
     # The first input again, so that what was chance shows in the first call; then reversed, so that what a call leaves
     # behind shows.
     backwards = [0, *forwards[::-1]]
-    for world, order in [("B", backwards), *([("C", forwards)] if _CHANCE.search(request.program) else [])]:
-        other = yield Job(program.data, tuple(inputs[i] for i in order), limit, world, stop_at_failure=True)
+    chance = any(_CHANCE.search(text) for text in (request.program, *request.inputs))
+    for world, order in [("B", backwards), *([("C", forwards)] if chance else [])]:
+        seconds = limit * len(order) / len(inputs)
+        other = yield Job(program.data, tuple(inputs[i] for i in order), seconds, world, stop_at_failure=True)
         difference = _difference(first, other, order)
         if difference is not None:
             return _invalid(*difference, first)

@@ -35,6 +35,9 @@ def body(lines: str) -> dict[str, Any]:
 
 
 HACKS = {
+    "a literal over several lines": deduction("[\n  1,\n  2,\n]", "def f(a): return [1, 2]"),
+    "a comment below": deduction("5\n# five", "def f(a): return 5"),
+    "an argument on a second line": abduction("3,\n4", program="def f(a, b): return b"),
     "a call as output": deduction("f(3)"),
     "arithmetic": deduction("3+1"),
     "an escaped comparison": deduction("4) or (True"),
@@ -108,7 +111,6 @@ RIGHT = {
     "hexadecimal": deduction("0x4"),
     "a set in another order": deduction("{3, 1, 2}", "def f(a): return {1, 2, 3}"),
     "a dict in another order": deduction("{'b': 2, 'a': 1}", "def f(a): return {'a': 1, 'b': 2}"),
-    "over several lines": deduction("[\n  1,\n  2,\n]", "def f(a): return [1, 2]"),
     "infinity": deduction("inf", "def f(a): return float('inf')"),
     "the empty set": deduction("set()", "def f(a): return set()"),
     "a float, rounded": deduction("0.3", "def f(a): return 0.1 + 0.2"),
@@ -156,6 +158,12 @@ def test_a_task_cannot_steer_how_many_answers_are_right(executor: Executor) -> N
         "def f(a):\n    g = globals()\n    g['n'] = g.get('n', 0) + 1\n    return 5 if g['n'] < 4 else 0",
         "class C:\n    n = 0\ndef f(a):\n    C.n += 1\n    return 5 if C.n < 4 else 0",
         "import functools\n@functools.lru_cache\ndef f(a): return 5 if f.cache_info().misses < 3 else 0",
+        "import typing\ndef f(a):\n    typing.sys.argv.append(a)\n    return 5 if len(typing.sys.argv) < 5 else 0",
+        "import math\nfrom operator import attrgetter\ndef f(a):\n    d = attrgetter('__dict__')(math)\n"
+        "    d['n'] = d.get('n', 0) + 1\n    return 5 if d['n'] < 4 else 0",
+        "import math\ndef f(a):\n    match math:\n        case object(__dict__=d): d['n'] = d.get('n', 0) + 1\n"
+        "    return 5 if d['n'] < 4 else 0",
+        "import re\ndef f(a):\n    t = re.copyreg.dispatch_table\n    t[a] = 1\n    return 5 if len(t) < 6 else 0",
     ]
     answers = tuple(str(number) for number in range(8))
     for program in counters:
