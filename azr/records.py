@@ -54,6 +54,11 @@ class Pair:
     gold: bytes  # canonical encoding of the value: what the judge compares
 
 
+def pairs_shown(pairs: int) -> int:
+    """How many of a task's pairs the solver sees: the first half, and the middle one of an odd number."""
+    return (pairs + 1) // 2
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A validated task. Deduction and abduction have one pair; induction shows the first half of its pairs."""
@@ -65,11 +70,11 @@ class Task:
 
     @property
     def shown(self) -> tuple[Pair, ...]:
-        return self.pairs[: (len(self.pairs) + 1) // 2]
+        return self.pairs[: pairs_shown(len(self.pairs))]
 
     @property
     def hidden(self) -> tuple[Pair, ...]:
-        return self.pairs[(len(self.pairs) + 1) // 2 :]
+        return self.pairs[pairs_shown(len(self.pairs)) :]
 
     @property
     def id(self) -> str:

@@ -123,6 +123,12 @@ def record(run: Run, step: int, tasks: int = 4, attempts: int = 4, rng: random.R
     )
 
 
+def record_tasks(run: Run, step: int, tasks: list[Task]) -> None:
+    """A step of nothing but these tasks, which nobody attempted."""
+    rows = [TaskRow(task, "proposed") for task in tasks]
+    run.record_step(step, proposals=[], tasks=rows, attempts=[], metrics={}, timings={})
+
+
 def fill_large(store: Store, run: Run, steps: int, tasks: int, attempts: int = 1) -> None:
     """Many steps in one transaction, straight into the tables."""
     rng = random.Random(0)

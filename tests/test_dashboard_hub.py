@@ -48,6 +48,9 @@ def test_states_of_a_run(tmp_path: Path) -> None:
         for status in ("finished", "interrupted", "failed"):
             run.finish(status)
             assert now()["state"] == status
+        made_up_store.start(store).finish("finished")
+        store.resume_run(run.id, 1, name=run.name, config=run.config, versions={}, describe={})
+        assert (now()["state"], now()["run"]) == ("crashed", run.id)  # the run that was resumed, not the highest number
     damaged_store = tmp_path / "other" / "data" / "azr.sqlite"
     damaged_store.parent.mkdir(parents=True)
     damaged_store.write_bytes(b"no database at all, but a file of some length")

@@ -17,8 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from azr.config import DashboardConfig
-from azr.dashboard import api, queries
-from azr.dashboard.columns import Columns
+from azr.dashboard import api
 from azr.dashboard.events import KEPT, EventLog
 from azr.dashboard.guard import Guard, bind, check_binding
 from azr.dashboard.highlight import highlight
@@ -27,9 +26,9 @@ from azr.dashboard.library import Library
 from azr.dashboard.server import make_app
 from azr.dashboard.stream import Live
 from azr.errors import UserError
-from azr.evaluation.core import mean_interval, wilson
+from azr.evaluation.core import wilson
 from azr.records import Task
-from azr.store import Evaluation, Run, Store
+from azr.store import Run, Store
 
 HOST = {"host": "localhost:8080"}
 TOKEN = "a-long-token-for-tests"
@@ -90,27 +89,6 @@ def test_series_agree_with_the_rows_to_six_digits(client: TestClient, filled: tu
     assert found["columns"]["difficulty/nodes"][3] == 9
     bins = [found["columns"].get(name, [0] * 10)[3] for name in found["columns"] if name.startswith("tasks/solved_")]
     assert sum(bins) == pytest.approx(1)
-
-
-def test_columns_forget_what_a_resume_rolled_back(tmp_path: Path) -> None:
-    with Store(tmp_path / "azr.sqlite") as store:
-        run = made_up_store.start(store)
-        for step in range(1, 6):
-            made_up_store.record(run, step, tasks=1, attempts=1)
-        columns = Columns(run.id)
-        columns.update(store)
-        before = json.loads(columns.json(["solve/rate"], -1))
-        again = store.resume_run(run.id, 3, name=run.name, config=run.config, versions={}, describe={})
-        again.record_step(
-            4, proposals=[], tasks=[], attempts=[], metrics={"solve/rate": 0.25, "new/one": 1}, timings={}
-        )
-        columns.update(store)
-        after = json.loads(columns.json(["solve/rate", "new/one"], -1))
-    assert before["steps"] == [1, 2, 3, 4, 5]
-    assert after["steps"] == [1, 2, 3, 4]
-    assert after["start"] > before["start"]
-    assert after["columns"]["solve/rate"] == [*before["columns"]["solve/rate"][:3], 0.25]
-    assert after["columns"]["new/one"] == [None, None, None, 1]
 
 
 @pytest.mark.parametrize(
@@ -180,39 +158,6 @@ def test_evaluations_count_the_executed_samples(client: TestClient, filled: tupl
     for row in rows:
         assert row["score"] == row["correct"] / 20
         assert [row["low"], row["high"]] == list(wilson(row["correct"], 20))
-
-
-def test_a_score_stands_on_executed_samples_only(tmp_path: Path) -> None:
-    with Store(tmp_path / "azr.sqlite") as store:
-        run = made_up_store.start(store)
-        evaluation = Evaluation.open(store, "a", "humaneval", {"name": "completion"}, "ab12", run=run.id, step=1)
-
-        def row() -> dict[str, Any]:
-            [found] = queries.evaluations(store, run.id)
-            return found
-
-        assert (row()["samples"], row()["score"]) == (0, None)
-        samples = [made_up_store.evaluation_sample(number, False, status="unscored") for number in range(4)]
-        evaluation.record(samples)  # generated, and not executed yet
-        assert (row()["samples"], row()["score"]) == (0, None)
-        assert queries.evaluation_problems(store, evaluation.id) == []
-        # Two samples of the first problem, one right, and one of the second: each problem weighs the same.
-        evaluation.record([made_up_store.evaluation_sample(0, True), made_up_store.evaluation_sample(0, False, 1)])
-        evaluation.record([made_up_store.evaluation_sample(1, False)])
-        assert (row()["samples"], row()["problems"], row()["score"]) == (3, 2, 0.25)
-        assert [row()["low"], row()["high"]] == list(mean_interval([0.5, 0.0]))
-        evaluation.finish({"pass@1": 0.25, "samples": 5})
-        assert row()["missing"] == 2
-
-
-def test_evaluations_of_other_runs_are_left_out(tmp_path: Path) -> None:
-    with Store(tmp_path / "azr.sqlite") as store:
-        first, second = made_up_store.start(store), made_up_store.start(store)
-        made_up_store.add_evaluations(store, first)
-        made_up_store.add_evaluations(store, second)
-        subjects = [row["subject"] for row in queries.evaluations(store, second.id)]
-        name = second.name
-        assert subjects == ["untrained smollm2-135m", f"{name}/step-0010", f"{name}/step-0020"]
 
 
 def test_the_guard(filled: tuple[Path, Store, Run]) -> None:

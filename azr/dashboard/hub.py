@@ -93,20 +93,17 @@ class Hub:
             return {"state": "lost", "message": f"the training at {self.where} does not answer; trying again"}
         try:
             with self.library.reading() as store:
-                rows = store.query(
-                    """SELECT id, status, (SELECT MAX(step) FROM steps WHERE run = runs.id) AS step
-                    FROM runs ORDER BY id DESC LIMIT 1"""
-                )
+                run = queries.newest_run(store)
         except UserError as problem:
             if self.library.database.exists():
                 return {"state": "waiting", "message": str(problem)}
-            rows = []
-        if not rows:
+            run = None
+        if run is None:
             message = f"no training answers at {self.where}, and this workspace holds no run yet"
             return {"state": "training", "message": "the training is starting"} if self.connected else {
                 "state": "waiting", "message": message
             }  # fmt: skip
-        run, step = rows[0], rows[0]["step"] or 0
+        step = run["step"] or 0
         if run["status"] != "running":
             return {"state": run["status"], "message": f"{run['status']} after step {step}", "run": run["id"]}
         if self.connected or self.library.trainer() is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from azr.evaluation.core import interval
+from azr.records import pairs_shown
 from azr.store import Store
 
 PAGE = 50  # rows, unless `limit` asks for fewer
@@ -28,7 +29,7 @@ _PROPOSAL_COLUMNS = "step, idx, type, status, task_id, solve_rate, reward, advan
 
 
 def runs(store: Store) -> list[Row]:
-    """Every run, newest first, with its newest step and its newest start."""
+    """Every run with its newest step and its newest start; first the one that was started or resumed last."""
     return [
         _parsed(row, "model")
         for row in store.query(
@@ -36,9 +37,18 @@ def runs(store: Store) -> list[Row]:
             (SELECT MAX(step) FROM steps WHERE steps.run = runs.id) AS step,
             (SELECT MAX(id) FROM starts WHERE starts.run = runs.id) AS start,
             json_extract(config, '$.train.steps') AS steps
-            FROM runs ORDER BY id DESC"""
+            FROM runs ORDER BY start DESC"""
         )
     ]
+
+
+def newest_run(store: Store) -> Row | None:
+    """{"id", "status", "step"} of the run that was started or resumed last."""
+    found = store.query(
+        """SELECT id, status, (SELECT MAX(step) FROM steps WHERE run = runs.id) AS step
+        FROM runs WHERE id = (SELECT run FROM starts ORDER BY id DESC LIMIT 1)"""
+    )
+    return found[0] if found else None
 
 
 def run(store: Store, run_id: int) -> Row | None:
@@ -173,14 +183,11 @@ def evaluation_problem(store: Store, evaluation: int, task_id: str) -> list[Row]
 def version(store: Store) -> tuple[Any, ...]:
     """Changes whenever there is something new to show."""
     newest = store.query(
-        """SELECT (SELECT MAX(id) FROM runs) AS run, (SELECT MAX(id) FROM starts) AS start,
-        (SELECT MAX(id) FROM events) AS event,
+        """SELECT (SELECT MAX(id) FROM starts) AS start, (SELECT MAX(id) FROM events) AS event,
         (SELECT COUNT(*) || ' ' || COALESCE(MAX(id), 0) || ' ' || COALESCE(MAX(finished), '') FROM evaluations)
         AS evaluation"""
     )[0]
-    newest_run = store.query("SELECT status FROM runs WHERE id = ?", newest["run"])
-    step = store.query("SELECT MAX(step) AS step FROM steps WHERE run = ?", newest["run"])[0]["step"]
-    return (*newest.values(), step, newest_run[0]["status"] if newest_run else None)
+    return (*newest.values(), *(newest_run(store) or {}).values())
 
 
 def _filters(
@@ -225,7 +232,7 @@ def _task(row: Row) -> Row:
     """`shown`: how many of the pairs the solver sees; the rest are hidden. The judge's gold stays where it is."""
     _parsed(row, "pairs", "difficulty")
     row["pairs"] = [{"input": pair["input"], "output": pair["output"]} for pair in row["pairs"]]
-    row["shown"] = max(1, len(row["pairs"]) // 2)
+    row["shown"] = pairs_shown(len(row["pairs"]))
     row["total_pairs"] = len(row["pairs"])
     return row
 

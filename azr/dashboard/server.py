@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from azr.config import DashboardConfig
-from azr.dashboard import api
+from azr.dashboard import api, queries
 from azr.dashboard.guard import Guard, bind, check_binding
 from azr.dashboard.hub import Hub
 from azr.dashboard.library import Library
@@ -161,6 +161,6 @@ def _static(path: Path) -> Response:
 def _warm(library: Library) -> None:
     """Read the newest run's numbers before somebody asks for them."""
     with contextlib.suppress(UserError), library.reading() as store:
-        newest = store.query("SELECT MAX(id) AS id FROM runs")[0]["id"]
-        if newest is not None:
-            library.names(newest)
+        newest = queries.newest_run(store)
+        if newest:
+            library.names(newest["id"])
