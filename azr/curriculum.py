@@ -6,18 +6,19 @@ rises no further while the proposed tasks stay far behind that target: a level t
 write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
 
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
-- band: what is paid for is a solve rate inside the band; a task that everybody solves costs as much as a repeat
+- band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs as much as a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - references: shown are tasks near the target difficulty, unlike each other
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
-- mix: a type whose tasks nobody or everybody solves gets fewer prompts
+- mix: a type whose tasks are solved too easily gets fewer prompts
 - diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band
 - guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
-half of a type's proposals are valid, a hollow one costs no more than a wrong answer, and the prompt asks for nothing.
+half of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
+nothing, and the prompt asks for nothing.
 """
 
 from __future__ import annotations
@@ -129,12 +130,9 @@ class Curriculum:
         return dealt
 
     def _weight(self, rate: float | None) -> float:
-        """1 inside the band, falling to 0.4 at a rate of 0 or 1."""
-        low, high = self.config.band_low, self.config.band_high
-        if rate is None or low <= rate <= high:
-            return 1.0
-        outside = (low - rate) / low if rate < low else (rate - high) / (1 - high)
-        return 1.0 - 0.6 * outside
+        """1 up to the band's upper end, falling to 0.4 at a rate of 1. What is too hard needs the practice."""
+        high = self.config.band_high
+        return 1.0 if rate is None or rate <= high else 1.0 - 0.6 * (rate - high) / (1 - high)
 
     def wish(self, kind: TaskType, buffer: Buffer, rng: random.Random) -> Wish:
         """Constructs (rare ones in the newest tasks more often) and a number of lines, by level."""

@@ -68,8 +68,8 @@ def in_band(rate: float, low: float, high: float) -> float:
 def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
     """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
 
-    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat. One that
-    nobody solves costs nothing: it has the form, and while nothing is solved that is all there is to learn.
+    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat, and so does
+    one that nobody solves once the form is learnt; before, it has the form, and that is all there is to learn.
     """
     if shaping.hollow:
         return MALFORMED if shaping.formed else REPEATED
@@ -79,7 +79,7 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
         return None
     if shaping.band is None:
         value = learnability(rate, shape)
-    elif rate == 1.0:
+    elif rate == 1.0 or (rate == 0.0 and shaping.formed):
         return REPEATED
     else:
         value = in_band(rate, *shaping.band)

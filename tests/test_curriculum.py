@@ -283,12 +283,12 @@ def test_diversity_is_summed_and_capped_by_hand() -> None:
     assert off and off.bonus == 0.0
 
 
-def test_mix_gives_the_prompts_to_types_in_the_band_and_one_to_every_other() -> None:
+def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:
     found = curriculum("mix")
     assert found.deal(6) == ["deduction", "abduction", "induction", "deduction", "abduction", "induction"]
     found.levels |= {"deduction": Level(0, 0.0), "abduction": Level(0, 0.5), "induction": Level(0, 1.0)}
     dealt = found.deal(9)
-    assert {kind: dealt.count(kind) for kind in TASK_TYPES} == {"deduction": 2, "abduction": 5, "induction": 2}
+    assert {kind: dealt.count(kind) for kind in TASK_TYPES} == {"deduction": 4, "abduction": 4, "induction": 1}
     assert len(found.deal(2)) == 2
     off = curriculum()
     off.levels |= found.levels

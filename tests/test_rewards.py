@@ -68,7 +68,8 @@ def test_the_band_by_hand(rate: float, expected: float) -> None:
         ({"bonus": 0.3}, None, None),
         ({"band": BAND}, 1.0, -0.5),
         ({"band": BAND, "bonus": 0.3}, 1.0, -0.5),  # no bonus for what everybody solves
-        ({"band": BAND, "bonus": 0.3}, 0.0, 0.3),
+        ({"band": BAND, "bonus": 0.3, "formed": False}, 0.0, 0.3),
+        ({"band": BAND, "bonus": 0.3}, 0.0, -0.5),
         ({"band": BAND}, 0.2, 0.5),
         ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.5, 1.5 * 0.8 + 0.1),
         ({"band": BAND, "weight": 1.5, "merit": 0.8, "bonus": 0.1}, 0.85, 1.5 * 0.8 * 0.5 + 0.1),
@@ -97,4 +98,4 @@ def test_nothing_valid_earns_less_than_a_repeat_and_nothing_solved_by_all_more(
     shaping = rewards.Shaping(band=BAND, weight=weight, merit=merit, bonus=bonus)
     found = rewards.shaped_reward(shaping, False, rate, "paper")
     assert found is not None and rewards.REPEATED <= found <= 2.3
-    assert (found == rewards.REPEATED) == (rate == 1.0)
+    assert (found == rewards.REPEATED) == (rate in (0.0, 1.0))
