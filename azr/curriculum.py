@@ -6,7 +6,7 @@ rises no further while the proposed tasks stay far behind that target: a level t
 write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
 
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
-- band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs as much as a repeat
+- band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - references: shown are tasks near the target difficulty, unlike each other
 - floor: a task below the target difficulty earns less

@@ -68,8 +68,8 @@ def in_band(rate: float, low: float, high: float) -> float:
 def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
     """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
 
-    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat, and so does
-    one that nobody solves once the form is learnt; before, it has the form, and that is all there is to learn.
+    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat, and once
+    the form is learnt so does one that nobody solves; before, it has the form, and that is all there is to learn.
     """
     if shaping.hollow:
         return MALFORMED if shaping.formed else REPEATED
