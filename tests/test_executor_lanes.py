@@ -20,6 +20,7 @@ from azr.errors import UserError
 from azr.executor import Executor, Status, ValidationRequest, lanes
 from azr.executor.lanes import Work
 from azr.executor.validation import validation_work
+from azr.executor.zygotes import Zygote
 
 
 def _zygotes(executor: Executor) -> list[int]:
@@ -79,6 +80,21 @@ def test_zygotes_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
         found = executor.validate([ValidationRequest("def f(a): return a", (str(i),)) for i in range(12)])
         assert [result.pairs[0].output for result in found] == [str(i) for i in range(12)]
         assert not set(before) & set(_zygotes(executor))
+
+
+def test_a_later_zygote_with_weaker_defences_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "RECYCLE_AFTER", 1)
+    with Executor(ExecutorConfig(lanes=1, cpu_seconds=LIMIT)) as executor:
+        ready = Zygote.wait_ready
+
+        def weaker(self: Zygote) -> None:
+            ready(self)
+            self.defences = tuple(name for name in self.defences if not name.startswith(("seccomp", "seatbelt")))
+
+        monkeypatch.setattr(Zygote, "wait_ready", weaker)
+        assert validate(executor, "def f(a): return a", "1").status is Status.CRASHED
+        monkeypatch.setattr(Zygote, "wait_ready", ready)
+        assert validate(executor, "def f(a): return a", "1").status is Status.OK
 
 
 def test_a_call_that_is_interrupted_leaves_no_trace(executor: Executor) -> None:

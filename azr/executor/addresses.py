@@ -86,6 +86,9 @@ def hide_addresses(world: str) -> None:
     replace_method(object, "__hash__", address_hash)
     builtins.id = identity
     builtins.hash = _hash(address_hash)
+    probe = object()
+    if hex(id(probe)) not in repr(probe) or hash(probe) != id(probe) >> 4:
+        raise SystemError("this version of Python keeps the slots of its types elsewhere")
 
 
 def _hash(address_hash: Callable[[object], int]) -> Callable[[object], int]:

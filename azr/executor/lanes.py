@@ -71,6 +71,7 @@ class Lane:
         self.memory_mb = memory_mb
         self.selector = selector
         self.zygotes: dict[str, Zygote] = {}
+        self.defences: tuple[str, ...] = ()  # of the first zygote; a later one with less is not used
         self.task: _Task | None = None
 
     def start(self, world: str) -> None:
@@ -85,6 +86,10 @@ class Lane:
         zygote = self.zygotes[world]
         if not zygote.defences:
             zygote.wait_ready()
+            self.defences = self.defences or zygote.defences
+            if not set(self.defences) <= set(zygote.defences):
+                self.drop(world)
+                raise ZygoteDied(f"it has only {', '.join(zygote.defences)} of {', '.join(self.defences)}")
         return zygote
 
     def drop(self, world: str) -> None:
