@@ -8,11 +8,11 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
-- references: shown are tasks near the target difficulty, unlike each other
+- references: shown are tasks near the target difficulty, unlike each other, of all types of data alike
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
 - mix: a type whose tasks are solved too easily gets fewer prompts
-- diversity: a bonus for distance to the references, rare constructs, and what the prompt asked for
+- diversity: a bonus for distance to the references, rare constructs and types of data, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band
 - guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from azr import constructs
+from azr import constructs, datatypes
 from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.prompts import NO_WISH, Wish
@@ -167,8 +167,10 @@ class Curriculum:
         return tasks[0].program if tasks else None
 
     def _near(self, pool: Sequence[Entry], level: float, count: int, rng: random.Random) -> list[Task]:
-        """A weighted draw without replacement: weights fall with age and with distance to the target."""
+        """A weighted draw without replacement: weights fall with age, with distance to the target, and with how many
+        tasks have the same types of data, so that none crowds the others out."""
         newest = max((entry.step for entry in pool), default=0)
+        common = datatypes.shares(entry.task for entry in pool)
         keys = []
         for entry in pool:
             far = 1.0
@@ -176,7 +178,8 @@ class Curriculum:
                 far = abs(math.log(max(entry.difficulty.structural, 1.0) / target(level)[0]))
             # Gumbel's trick: the largest of log weight - log(-log u) are a weighted sample without replacement.
             noise = -math.log(-math.log(rng.uniform(1e-12, 1.0 - 1e-12)))
-            keys.append(noise - STEEP * far - (newest - entry.step) / AGEING)
+            crowd = math.log(common[datatypes.signature(entry.task)])
+            keys.append(noise - STEEP * far - (newest - entry.step) / AGEING - crowd)
         return [pool[i].task for i in sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)[:count]]
 
     # --- what to pay for ---------------------------------------------------------------------------------------------
@@ -186,9 +189,10 @@ class Curriculum:
         if not self.config.enabled:
             return [None] * len(proposals)
         common = {kind: self._frequencies(kind, buffer) for kind in self.types}
-        return [self._shape(proposal, common[proposal.type]) for proposal in proposals]
+        data = {kind: datatypes.shares(self._newest(kind, buffer)) for kind in self.types}
+        return [self._shape(proposal, common[proposal.type], data[proposal.type]) for proposal in proposals]
 
-    def _shape(self, proposal: Proposal, common: Mapping[str, float]) -> Shaping:
+    def _shape(self, proposal: Proposal, common: Mapping[str, float], data: Mapping[str, float]) -> Shaping:
         now = self.levels[proposal.type]
         own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
         return Shaping(
@@ -197,25 +201,29 @@ class Curriculum:
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
             weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
             merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
-            bonus=self._bonus(proposal, common) if own and self.uses("diversity") else 0.0,
+            bonus=self._bonus(proposal, common, data) if own and self.uses("diversity") else 0.0,
         )
 
-    def _bonus(self, proposal: Proposal, common: Mapping[str, float]) -> float:
-        """Distance to the references + rarity of the constructs + share of the wish that came true, summed, capped.
+    def _bonus(self, proposal: Proposal, common: Mapping[str, float], data: Mapping[str, float]) -> float:
+        """Distance to the references + rarity (constructs and types of data, the mean of both) + share of the wish that
+        came true, summed, capped.
 
         Two of the three in full reach the cap. (The paper's intrinsic rewards, which it leaves off.)
         """
         program = proposal.program or ""
         used = constructs.constructs(program)
         distance = 1.0 - max((similarity(grams(program), grams(r)) for r in proposal.references), default=0.0)
-        rarity = max((1.0 - common[name] for name in used), default=0.0)
+        rarity = max((1.0 - common[name] for name in used), default=0.0) / 2
+        rarity += (1.0 - data.get(datatypes.signature(proposal.task), 0.0)) / 2 if proposal.task else 0.0
         wanted = set(proposal.wish)
         kept = len(wanted & used) / len(wanted) if wanted else 0.0
         return min(self.config.diversity_cap, self.config.diversity_cap * (distance + rarity + kept) / 2)
 
     def _frequencies(self, kind: TaskType, buffer: Buffer) -> dict[str, float]:
-        newest = buffer.entries(kind)[-RECENT:]
-        return constructs.frequencies(e.task.program for e in newest if e.step >= 0)
+        return constructs.frequencies(task.program for task in self._newest(kind, buffer))
+
+    def _newest(self, kind: TaskType, buffer: Buffer) -> list[Task]:
+        return [entry.task for entry in buffer.entries(kind)[-RECENT:] if entry.step >= 0]
 
     # --- what to solve -----------------------------------------------------------------------------------------------
 

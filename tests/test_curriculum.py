@@ -275,10 +275,12 @@ def test_diversity_is_summed_and_capped_by_hand() -> None:
         assert shape
         return shape.bonus
 
-    rarity = 1 - 1 / 4
+    rarity = (1 - 1 / 4) / 2  # "modulo"; the data are numbers, as everywhere
     assert bonus(references=(program,)) == pytest.approx(0.4 * rarity / 2)  # no distance, no wish
     assert bonus(references=(program,), wish=("for", "zip")) == pytest.approx(0.4 * (rarity + 0.5) / 2)
     assert bonus(references=(PROGRAMS[1],), wish=("for",)) == 0.4
+    t = task(program, text="'ab'")
+    assert bonus(references=(program,)) == pytest.approx(0.4 * (rarity + 1 / 2) / 2)  # text is new
     [off] = curriculum().shape([proposal(t)], buffer)
     assert off and off.bonus == 0.0
 
@@ -342,6 +344,17 @@ def test_references_are_chosen_to_be_unlike_each_other() -> None:
     for seed in range(20):
         shown = curriculum("references").references("deduction", buffer, 2, random.Random(seed))
         assert PROGRAMS[3] in [t.program for t in shown]
+
+
+def test_references_show_every_type_of_data_alike() -> None:
+    buffer = Buffer(64)
+    for i in range(24):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 0, 0.5, difficulty(26.0))
+    for i in range(3):
+        buffer.add(task(f"def f(x):\n    return x[{i}:]", text=f"'{i}bcd'"), 0, 0.5, difficulty(26.0))
+    found = curriculum("references")
+    texts = sum("[" in found.references("deduction", buffer, 1, random.Random(seed))[0].program for seed in range(400))
+    assert 140 < texts < 260  # half, although 3 of 27 are about text
 
 
 def test_very_old_references_do_no_harm() -> None:

@@ -1,0 +1,34 @@
+"""Types of arguments and outputs."""
+
+from __future__ import annotations
+
+import pytest
+
+from azr.datatypes import shares, signature
+from azr.records import Pair, Task
+
+
+def task(given: str, output: str) -> Task:
+    return Task("deduction", "def f(*a): ...", (Pair(given, output, b""),))
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "expected"),
+    [
+        ("1, 'a'", "[1]", "int, str -> list"),
+        ("", "None", " -> NoneType"),
+        ("{'a': (1, 2)},", "{1, 2}", "dict -> set"),
+        ("True, 1.5", "frozenset({1})", "bool, float -> frozenset"),
+        ("1", "<no literal>", "?"),
+    ],
+)
+def test_signatures(given: str, output: str, expected: str) -> None:
+    assert signature(task(given, output)) == expected
+
+
+def test_shares_add_up() -> None:
+    assert shares([]) == {}
+    assert shares([task("1", "2"), task("3", "4"), task("'a'", "2"), task("'a'", "2")]) == {
+        "int -> int": 0.5,
+        "str -> int": 0.5,
+    }
