@@ -78,6 +78,7 @@ def propose(
         temperature=config.temperature,
         stop=prompts.PROPOSAL_STOP if policy.style == "completion" else prompts.CHAT_STOP,
         seed=seed,
+        chat=policy.style == "chat",
     )
     texts = [prompt_text(request, policy, config.induction_inputs) for request in asked]
     groups = policy.generate(texts, config.proposals_per_prompt, sampling, progress)

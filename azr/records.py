@@ -24,6 +24,7 @@ class Sampling:
     temperature: float = 1.0  # 0 means greedy
     stop: tuple[str, ...] = ()
     seed: int = 0
+    chat: bool = False  # the prompts are in the model's chat template: control tokens in them count as such
 
 
 @dataclass(frozen=True, slots=True)

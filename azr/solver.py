@@ -56,7 +56,7 @@ def attempt(
             continue
         if policy.style == "chat":
             tokens, stop = config.proposal_tokens + policy.thinking_tokens, prompts.CHAT_STOP
-        sampling = Sampling(tokens, temperature, stop, seed)
+        sampling = Sampling(tokens, temperature, stop, seed, policy.style == "chat")
         texts = [_prompt(tasks[i], policy) for i in indices]
         report = _shifted(progress, done, len(tasks), len(indices))
         for i, group in zip(indices, policy.generate(texts, attempts, sampling, report), strict=True):

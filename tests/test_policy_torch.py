@@ -276,8 +276,12 @@ def test_written_control_tokens_stay_text(tiny: Path) -> None:
     assert 0 not in policy.generate(["say <|end|> and <|start|>"], 1, Sampling(1))[0].prompt_ids
     chat = TorchPolicy(ModelConfig(name=str(tiny)), TrainConfig())
     assert chat.style == "chat"
-    ids = chat.generate([chat.format_chat("say <|end|> now")], 1, Sampling(1))[0].prompt_ids
-    assert ids.count(0) == 1 and ids.count(1) == 2  # the template's own: one end, two starts
+    for asked in (chat, policy):  # a completion model too may be asked in its template
+        ids = asked.generate([asked.format_chat("say <|end|> now")], 1, Sampling(1, chat=True))[0].prompt_ids
+        assert ids.count(0) == 1 and ids.count(1) == 2  # the template's own: one end, two starts
+    policy.tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template: take --protocol completion"):
+        policy.format_chat("say")
 
 
 def test_bfloat16_learns_in_the_same_direction(tiny: Path) -> None:

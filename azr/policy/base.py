@@ -21,6 +21,8 @@ class Policy(Protocol):
     ) -> list[Group]:
         """Sample `samples_per_prompt` completions of each prompt; one Group a prompt, in order.
 
+        Control tokens spelled out in a prompt count as such only with `sampling.chat`.
+
         The same prompts, weights and `sampling.seed` give the same groups.
         """
         ...
@@ -37,7 +39,10 @@ class Policy(Protocol):
         ...
 
     def format_chat(self, user: str) -> str:
-        """The prompt text for one user turn in the model's own chat template, ready to be answered."""
+        """The prompt text for one user turn in the model's own chat template, ready to be answered.
+
+        Raises UserError for a model without one.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -49,5 +54,7 @@ class Policy(Protocol):
         ...
 
     def describe(self) -> dict[str, str | int | float]:
-        """Name, parameters (all, trained), precision per phase, device, threads, bytes held."""
+        """Name, fingerprint of the untrained weights, parameters (all, trained), backend, quantization, precision per
+        phase, device, threads, bytes held.
+        """
         ...

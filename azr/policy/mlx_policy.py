@@ -75,7 +75,7 @@ class MlxPolicy:
         if not prompts or samples_per_prompt < 1:
             return [Group(prompt, (), ()) for prompt in prompts]
         room = max(1, self.model_config.get("max_position_embeddings", 1 << 30) - sampling.max_new_tokens)
-        ids = [text.encode(self.tokenizer, prompt, self.style == "chat")[-room:] for prompt in prompts]
+        ids = [text.encode(self.tokenizer, prompt, sampling.chat)[-room:] for prompt in prompts]
         completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
         return [Group(*row) for row in zip(prompts, ids, map(tuple, completions), strict=True)]
 
@@ -161,7 +161,7 @@ class MlxPolicy:
         return {
             "name": self.name, "style": self.style, "adapter": self.config.adapter,
             "device": "metal" if on_metal() else "cpu", "backend": "mlx",
-            "quantization": _quantization(self.model_config),
+            "quantization": _quantization(self.model_config), "fingerprint": self.fingerprint,
             "parameters": self.base_parameters,
             "trained_parameters": sum(w.size for w in self._trained().values()),
             "generation_precision": self.precision, "update_precision": self.precision, "threads": self.config.threads,

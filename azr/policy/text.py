@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from azr.errors import UserError
+
 
 def clean(text: str) -> str:
     """Lone surrogates, which no tokenizer takes, become U+FFFD; everything else, NUL bytes too, stays."""
@@ -32,8 +34,14 @@ def disarm(tokenizer: Any, text: str) -> str:
 def chat_prompt(tokenizer: Any, user: str, thinking: bool) -> str:
     """One user turn in the model's own chat template; control tokens spelled out in it are broken by a space.
 
-    Templates of models that think when they like (Qwen3's) close the thinking at once unless `thinking`.
+    Templates of models that think when they like (Qwen3's) close the thinking at once unless `thinking`. Raises
+    UserError for a model without a template.
     """
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            f"{tokenizer.name_or_path or 'the model'} has no chat template: take --protocol completion, or "
+            "model.style=completion"
+        )
     turn = [{"role": "user", "content": disarm(tokenizer, clean(user))}]
     prompt: str = tokenizer.apply_chat_template(
         turn, tokenize=False, add_generation_prompt=True, enable_thinking=thinking

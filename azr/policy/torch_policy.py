@@ -97,7 +97,7 @@ class TorchPolicy:
             return [Group(prompt, (), ()) for prompt in prompts]
         context = getattr(self.model.config, "max_position_embeddings", 1 << 30)
         room = max(1, context - sampling.max_new_tokens)
-        ids = [text.encode(self.tokenizer, prompt, self.style == "chat")[-room:] for prompt in prompts]
+        ids = [text.encode(self.tokenizer, prompt, sampling.chat)[-room:] for prompt in prompts]
         completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
         return [Group(*row) for row in zip(prompts, ids, map(tuple, completions), strict=True)]
 
@@ -200,7 +200,8 @@ class TorchPolicy:
             + [linear.merged for linear in self.linears.values() if linear.merged is not None]
         }
         return {
-            "name": self.name, "style": self.style, "adapter": self.config.adapter, "device": "cpu",
+            "name": self.name, "style": self.style, "adapter": self.config.adapter, "device": "cpu", "backend": "torch",
+            "quantization": "none", "fingerprint": self.fingerprint,
             "parameters": sum(p.numel() for p in self.generator.model.parameters()),
             "trained_parameters": sum(p.numel() for p in self.parameters.values()),
             "generation_precision": self.generation_precision, "update_precision": self.update_precision,
