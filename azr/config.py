@@ -74,6 +74,7 @@ class TrainConfig(Section):
     clip_grad: float = Field(1.0, gt=0, description="largest gradient norm")
     clip_ratio: float = Field(0.2, gt=0, lt=1, description="PPO clip; inert with one update a step")
     importance_cap: float = Field(2.0, ge=1, description="cap of the truncated importance weight (trainer / generator)")
+    kl_weight: float = Field(0.0, ge=0, description="weight in the loss of the KL divergence from the untrained model")
     loss_weighting: Literal["sequence", "token"] = Field("sequence", description="what weighs the same in the loss")
     baseline: Literal["type_role", "leave_one_out"] = Field(
         "type_role", description="TRR++ baseline per task type and role, or each task's other attempts for the solver"
@@ -251,8 +252,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _the_untrained_model_is_kept(self) -> Config:
-        if self.curriculum.untrained_every and self.model.adapter == "full":
-            raise ValueError("curriculum.untrained_every needs model.adapter=lora, which keeps the weights")
+        asked = {"curriculum.untrained_every": self.curriculum.untrained_every, "train.kl_weight": self.train.kl_weight}
+        for key, value in asked.items():
+            if value and self.model.adapter == "full":
+                raise ValueError(f"{key} needs model.adapter=lora, which keeps the untrained weights")
         return self
 
 

@@ -134,18 +134,28 @@ def test_rows_in_several_batches_are_the_same(tiny: Path, monkeypatch: pytest.Mo
 
 def naive_gradients(policy: TorchPolicy, samples: list[Sample], weighting: str) -> dict[str, torch.Tensor]:
     """Every sequence by itself through Transformers' eager attention and PEFT's own (or plain) linear layers."""
+
+    def log_softmax(sample: Sample) -> torch.Tensor:
+        logits = policy.model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0]
+        return logits[len(sample.prompt_ids) - 1 : -1].log_softmax(-1)
+
     for linear in policy.linears.values():
         del linear.layer.forward  # the class's own again
     policy.model.set_attn_implementation("eager")
     policy.optimizer.zero_grad()
     total = sum(len(s.completion_ids) for s in samples)
     for sample in samples:
-        logits = policy.model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0]
-        logprobs = logits[len(sample.prompt_ids) - 1 : -1].log_softmax(-1)
-        logprobs = logprobs.gather(1, torch.tensor(sample.completion_ids).unsqueeze(1)).squeeze(1)
+        everything = log_softmax(sample)
+        logprobs = everything.gather(1, torch.tensor(sample.completion_ids).unsqueeze(1)).squeeze(1)
         weight = (logprobs.detach() - torch.tensor(sample.logprobs)).exp().clamp(max=policy.train.importance_cap)
         scale = 1 / total if weighting == "token" else 1 / len(samples) / len(sample.completion_ids)
-        (-(logprobs * weight).sum() * sample.advantage * scale).backward()
+        loss = -(logprobs * weight).sum() * sample.advantage
+        if policy.train.kl_weight and sample.advantage:
+            with torch.no_grad(), policy.wrapped.disable_adapter():
+                untrained = log_softmax(sample)
+            kl = torch.nn.functional.kl_div(untrained, everything, reduction="sum", log_target=True)
+            loss = loss + policy.train.kl_weight * kl
+        (loss * scale).backward()
     return {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
 
 
@@ -166,6 +176,30 @@ def test_the_packed_gradient_is_the_naive_one(tiny: Path, adapter: str, weightin
     assert metrics["importance_capped"] > 0
     assert metrics["zero_advantage"] == pytest.approx(1 / 12)
     assert metrics["forwarded_tokens"] < sum(len(s.prompt_ids + s.completion_ids) for s in samples) / 2
+
+
+def test_the_gradient_with_the_divergence_is_the_naive_one(tiny: Path) -> None:
+    policy = make_policy(tiny, kl_weight=0.7)
+    policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))
+    samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
+    held = {name: linear.merged for name, linear in policy.linears.items()}
+    assert policy.updater.accumulate(samples)["kl"] > 0
+    assert all(linear.merged is held[name] for name, linear in policy.linears.items())
+    packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
+    for name, gradient in naive_gradients(policy, samples, "sequence").items():
+        assert torch.allclose(packed[name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_the_divergence_is_0_at_first_and_held_small_by_its_weight(tiny: Path) -> None:
+    drift = {}
+    for weight in (1e-9, 5.0):
+        policy = make_policy(tiny, kl_weight=weight)
+        samples = samples_of(policy.generate(PROMPTS, 4, Sampling(10, seed=1)))
+        assert policy.update(samples)["kl"] == pytest.approx(0, abs=1e-6)
+        for _ in range(4):
+            drift[weight] = policy.update(samples)["kl"]
+    assert drift[5.0] < drift[1e-9] / 3
+    assert "kl" not in make_policy(tiny).update(samples)
 
 
 def test_an_update_raises_what_was_rewarded(tiny: Path) -> None:

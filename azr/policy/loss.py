@@ -25,6 +25,11 @@ def token_losses(
     return -surrogate * importance_weights(old, generator, cap)
 
 
+def divergence(log_policy: Tensor, log_reference: Tensor) -> Tensor:
+    """KL(policy ‖ reference) a token in nats, exact, from log-probabilities of the whole vocabulary (T, V). (T,)."""
+    return (log_policy.exp() * (log_policy - log_reference)).sum(-1)
+
+
 def token_weights(lengths: list[int], weighting: str) -> list[float]:
     """What one token of each sequence weighs in the loss.
 

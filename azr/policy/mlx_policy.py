@@ -38,6 +38,8 @@ class MlxPolicy:
     def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
         if model.adapter == "full":
             raise UserError("model.adapter: MLX trains a LoRA adapter only; set model.backend=torch for full")
+        if train.kl_weight:
+            raise UserError("train.kl_weight is not built for MLX: leave it at 0, or take model.backend=torch")
         self.config, self.train = model, train
         self.thinking_tokens = model.thinking_tokens
         self.precision = resolve_precision(model)

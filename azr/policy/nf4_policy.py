@@ -58,7 +58,7 @@ class Nf4Policy(TorchPolicy):
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
         self.linears = {}
         self.generator = Generator(self.model, self.tokenizer, end_ids(self.model, self.tokenizer), dtype)
-        self.updater = Updater(self.model, train, temperature, dtype)
+        self.updater = Updater(self.model, train, temperature, dtype, self.wrapped.disable_adapter)
         checkpoint_blocks(self.model, train.micro_batch_tokens, dtype)
         self.updates = 0
 

@@ -61,7 +61,7 @@ class TorchPolicy:
         self.linears = replace_linears(self.model, DTYPES[self.update_precision])
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
-        self.updater = Updater(self.model, train, temperature, DTYPES[self.update_precision])
+        self.updater = Updater(self.model, train, temperature, DTYPES[self.update_precision], self._without_adapter)
         self.updates = 0
         self.refresh()
 
@@ -113,6 +113,18 @@ class TorchPolicy:
             yield
         finally:
             self.refresh()
+
+    @contextmanager
+    def _without_adapter(self) -> Iterator[None]:
+        """The layers that learn compute with the base's frozen weights for a while."""
+        held = {name: linear.merged for name, linear in self.linears.items()}
+        for linear in self.linears.values():
+            linear.merged = linear.layer.get_base_layer().weight.to(linear.dtype)
+        try:
+            yield
+        finally:
+            for name, linear in self.linears.items():
+                linear.merged = held[name]
 
     def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """See `Policy.update`. One optimizer step on all samples; none if no sample carries a signal."""

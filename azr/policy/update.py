@@ -11,7 +11,8 @@ forward pass: no second pass computes them, every ratio is 1, and the clip is in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ import torch
 from azr.config import TrainConfig
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
-from azr.policy.loss import importance_weights, token_losses, token_weights
+from azr.policy.loss import divergence, importance_weights, token_losses, token_weights
 from azr.policy.packing import pack, split
 from azr.records import Sample
 
@@ -28,16 +29,27 @@ HEAD_TOKENS = 128  # logits rows at a time: of 49,152 words they stay below what
 
 
 class Updater:
-    """Accumulates the gradient of one batch of samples into the model's parameters."""
+    """Accumulates the gradient of one batch of samples into the model's parameters.
 
-    def __init__(self, model: Any, train: TrainConfig, temperature: float, dtype: torch.dtype) -> None:
+    `without_adapter` opens a context in which `model` computes as before any training; needed for `train.kl_weight`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        train: TrainConfig,
+        temperature: float,
+        dtype: torch.dtype,
+        without_adapter: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.model, self.train, self.temperature, self.dtype = model, train, temperature, dtype
+        self.without_adapter = without_adapter
 
     def accumulate(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """Backward passes over all samples with an advantage. Returns the batch's metrics."""
         weights = token_weights([len(s.completion_ids) for s in samples], self.train.loss_weighting)
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
-        sums = torch.zeros(6, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped
+        sums = torch.zeros(7, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
         batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
         forwarded = 0
@@ -47,8 +59,9 @@ class Updater:
             if progress:
                 progress(done + 1, len(batches))
         trained = sum(len(samples[i].completion_ids) for i in chosen)
-        loss, entropy, ratio, capped, gap, clipped = (sums / torch.tensor([1] + [max(trained, 1)] * 5)).tolist()
-        return {
+        loss, entropy, ratio, capped, gap, clipped, kl = (sums / torch.tensor([1] + [max(trained, 1)] * 6)).tolist()
+        measured = {"kl": kl} if self.train.kl_weight else {}
+        return measured | {
             "loss": loss, "entropy": entropy, "importance_ratio": ratio, "importance_capped": capped,
             "logprob_gap": gap, "clip_fraction": clipped,
             "zero_advantage": 1 - len(chosen) / len(samples) if samples else 0.0,
@@ -71,6 +84,10 @@ class Updater:
             advantages += [sample.advantage] * count
             weights += [weight] * count
         ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
+        before = None
+        if self.train.kl_weight:
+            with torch.no_grad(), self.without_adapter():
+                before = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
         with torch.enable_grad():
             out = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
             columns = [torch.tensor(x) for x in (rows, targets)]
@@ -78,26 +95,34 @@ class Updater:
             grad = torch.zeros_like(out)
             for first in range(0, len(rows), HEAD_TOKENS):
                 piece = [c[first : first + HEAD_TOKENS] for c in columns]
-                self._head(out.detach(), grad, piece, sums)
+                self._head(out.detach(), before, grad, piece, sums)
             out.backward(grad)
         return len(packed.tokens)
 
-    def _head(self, hidden: Tensor, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
+    def _log_softmax(self, hidden: Tensor) -> Tensor:
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias.to(self.dtype)
+        logits = torch.nn.functional.linear(hidden.to(self.dtype), head.weight.to(self.dtype), bias).float()
+        return (logits if self.temperature == 1 else logits / self.temperature).log_softmax(-1)
+
+    def _head(self, hidden: Tensor, before: Tensor | None, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
         """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden).
 
         Columns, one entry a token: row, target, the generator's log-probability, advantage, weight in the loss.
+        `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
         """
         rows, targets, generator, advantages, weights = columns
         part = hidden[rows].requires_grad_()
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias.to(self.dtype)
-        logits = torch.nn.functional.linear(part.to(self.dtype), head.weight.to(self.dtype), bias).float()
-        if self.temperature != 1:
-            logits = logits / self.temperature
-        everything = logits.log_softmax(-1)
+        everything = self._log_softmax(part)
         logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1)
         old = logprobs.detach()
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
+        kl = torch.zeros(())
+        if before is not None:
+            with torch.no_grad():
+                reference = self._log_softmax(before[rows])
+            kl = divergence(everything, reference)
+            losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()
         total.backward()
         assert part.grad is not None
@@ -108,4 +133,4 @@ class Updater:
             ratio = (old - generator).exp()
             capped = importance_weights(old, generator, self.train.importance_cap) < ratio
             values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
-            sums += torch.stack([v.detach().double() for v in values])
+            sums += torch.stack([v.detach().double() for v in (*values, kl.sum())])
