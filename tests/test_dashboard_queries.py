@@ -12,7 +12,7 @@ import pytest
 from azr.dashboard import queries
 from azr.dashboard.columns import Columns
 from azr.evaluation.core import mean_interval
-from azr.records import Task
+from azr.records import Pair, Task
 from azr.store import Evaluation, Store
 
 
@@ -48,6 +48,46 @@ def test_a_task_says_how_many_pairs_the_solver_is_shown(tmp_path: Path, pairs: i
         made_up_store.record_tasks(run, 1, [task])
         found = queries.task(store, run.id, task.id, None)
     assert found and found["shown"] == len(task.shown)
+
+
+def test_alarms_and_the_executor_are_told_however_much_follows(tmp_path: Path) -> None:
+    with Store(tmp_path / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        assert queries.events(store, run.id) == {"alarms": 0, "newest_alarm": None, "executor": None, "rows": []}
+        run.record_event(0, "executor", "zygotes, seccomp")
+        with store.transaction() as connection:
+            for kind, steps in (("alarm", range(1, 251)), ("note", range(251, 501))):
+                rows = [(run.id, step, kind, f"{kind} {step}") for step in steps]
+                connection.executemany(
+                    "INSERT INTO events (run, step, recorded, kind, text) VALUES (?, ?, '2026', ?, ?)", rows
+                )
+        found = queries.events(store, run.id)
+    assert (found["alarms"], found["newest_alarm"]["text"]) == (250, "alarm 250")
+    assert found["executor"] == "zygotes, seccomp"
+    assert [row["step"] for row in found["rows"]] == list(range(500, 300, -1))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("return", True),
+        ("a hint", True),
+        ("alpha", True),
+        ("beta", True),
+        ('"quoted"', True),
+        ("gold", False),
+        ("input", False),
+        ("output", False),
+        ("c0ffee", False),  # what the judge compares with, which may be that of a hidden pair
+        ("pha%bet", False),
+    ],
+)
+def test_tasks_are_searched_by_what_their_page_shows(tmp_path: Path, text: str, found: bool) -> None:
+    pairs = (Pair("['alpha']", "'beta'", bytes.fromhex("c0ffee")), Pair("""['"quoted"']""", "1", b""))
+    with Store(tmp_path / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        made_up_store.record_tasks(run, 1, [Task("induction", "def f(a):\n    return 1", pairs, "a hint")])
+        assert len(queries.tasks(store, run.id, {"q": text})["rows"]) == found
 
 
 def test_columns_forget_what_a_resume_rolled_back(tmp_path: Path) -> None:

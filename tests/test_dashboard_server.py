@@ -143,7 +143,15 @@ def test_unknown_rows_and_bad_numbers(client: TestClient, filled: tuple[Path, St
     run = filled[2].id
     for path in ("/api/runs/99", f"/api/runs/{run}/tasks/none", f"/api/runs/{run}/proposals/1/999", "/api/nonsense"):
         assert client.get(path).status_code == 404, path
-    for path in ("/api/runs/x", f"/api/runs/{run}/tasks?step=one", f"/api/runs/{run}/series?after=x"):
+    for path in (
+        "/api/runs/x",
+        f"/api/runs/{run}/tasks?step=one",
+        f"/api/runs/{run}/series?after=x",
+        f"/api/runs/{10**20}",  # more than the store's 64 bits
+        f"/api/runs/{10**20}/names",
+        f"/api/runs/{run}/tasks?step={10**20}",
+        f"/api/runs/{run}/proposals/1/{10**20}",
+    ):
         assert client.get(path).status_code == 400, path
     for path in ("/../azr_config.yaml", "/%2e%2e/server.py", "/server.py", "/dashboard.py"):
         assert client.get(path).status_code == 404, path
@@ -325,6 +333,23 @@ def test_a_store_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
         for rest in library.database.parent.iterdir():
             rest.unlink()
     assert seen == [[1, 2], [1]]
+
+
+def test_a_connection_to_a_replaced_store_is_not_kept(tmp_path: Path) -> None:
+    library = Library(tmp_path / "data" / "azr.sqlite")
+    with Store(library.database) as store:
+        made_up_store.start(store)
+    version = library.version()
+    with library.reading():
+        library.database.rename(tmp_path / "moved.sqlite")
+        with Store(library.database):
+            pass
+        assert library.known("runs") is None  # what somebody else asks: it finds that the file is another
+        library.remember("runs", version, (200, "[1]"))
+    with library.reading() as other:
+        assert other.query("SELECT id FROM runs") == []
+    assert library.known("runs") is None
+    library.close()
 
 
 def _read(log: EventLog, last_id: str | None, parts: int) -> list[str]:

@@ -38,7 +38,7 @@ def ask(library: Library, question: Question) -> Callable[[Request], Any]:
             version = library.version()
             with library.reading() as store:
                 found = question(store, request)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: beyond the 64 bits of the store's integers
             return 400, to_json({"error": "a number in the address is not one"})
         if found is None:
             return 404, to_json({"error": "there is no such row"})

@@ -14,6 +14,8 @@ from azr.store import Store
 from azr.workspace import Workspace
 
 Answer = tuple[int, str]  # HTTP status, JSON
+File = tuple[int, int] | None  # device and inode; None: there is no database
+Version = tuple[File, int]
 RUNS_IN_MEMORY = 4
 ANSWERS_IN_MEMORY = 64
 IDLE_CONNECTIONS = 4
@@ -25,10 +27,10 @@ class Library:
     def __init__(self, database: Path) -> None:
         self.database = database
         self._idle: list[Store] = []
-        self._file: tuple[int, int] | None = None  # device and inode of what the connections and columns come from
+        self._file: File = None  # what the connections, columns and answers come from
         self._lock = threading.Lock()
         self._columns: OrderedDict[int, tuple[threading.Lock, Columns]] = OrderedDict()
-        self._answers: OrderedDict[str, tuple[int, Answer]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[Version, Answer]] = OrderedDict()
         self._watcher: Store | None = None
 
     @contextmanager
@@ -36,13 +38,14 @@ class Library:
         """A store for this thread alone. Raises UserError if there is no database, or none of ours."""
         self._drop_if_replaced()
         with self._lock:
+            file = self._file
             store = self._idle.pop() if self._idle else None
         store = store or Store.open_readonly(self.database)
         try:
             yield store
         finally:
             with self._lock:
-                keep = len(self._idle) < IDLE_CONNECTIONS
+                keep = file == self._file and len(self._idle) < IDLE_CONNECTIONS
                 if keep:
                     self._idle.append(store)
             if not keep:
@@ -58,7 +61,7 @@ class Library:
             found = self._answers.get(question)
         return found[1] if found and found[0] == version else None
 
-    def remember(self, question: str, version: int, answer: Answer) -> None:
+    def remember(self, question: str, version: Version, answer: Answer) -> None:
         """`version`: the library's before the answer was looked up."""
         with self._lock:
             self._answers[question] = (version, answer)
@@ -66,12 +69,12 @@ class Library:
             while len(self._answers) > ANSWERS_IN_MEMORY:
                 self._answers.popitem(last=False)
 
-    def version(self) -> int:
-        """A number that changes with every transaction of another process. Raises UserError if there is no database."""
+    def version(self) -> Version:
+        """Another with every transaction of another process, and in another file. Raises UserError without a file."""
         self._drop_if_replaced()
         with self._lock:
             self._watcher = self._watcher or Store.open_readonly(self.database)
-            return int(self._watcher.query("PRAGMA data_version")[0]["data_version"])
+            return self._file, self._watcher.query("PRAGMA data_version")[0]["data_version"]
 
     def series(self, run: int, names: Iterable[str], after: int) -> str:
         """See `Columns.json`."""

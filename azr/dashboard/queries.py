@@ -25,6 +25,9 @@ OUTCOMES = {
     "not_attempted": "solve_rate IS NULL",
 }
 _TASK_COLUMNS = "step, idx, task_id, type, origin, solve_rate, difficulty, message, program, pairs"
+# The inputs and outputs of a task's pairs, one a line: searched without the JSON around them and without the gold.
+_VALUES = """(SELECT group_concat(json_extract(value, '$.input') || char(10) || json_extract(value, '$.output'),
+    char(10)) FROM json_each(pairs))"""
 _PROPOSAL_COLUMNS = "step, idx, type, status, task_id, solve_rate, reward, advantage, tokens, stop_reason, reason"
 
 
@@ -73,16 +76,24 @@ def steps(store: Store, run_id: int, after: int | None, limit: int) -> list[Row]
     return sorted((_parsed(row, "metrics", "timings") for row in rows), key=lambda row: row["step"])
 
 
-def events(store: Store, run_id: int) -> list[Row]:
-    """The newest 200 alarms and notes."""
-    return store.query(
-        "SELECT id, step, recorded, kind, text FROM events WHERE run = ? ORDER BY id DESC LIMIT 200", run_id
-    )
+def events(store: Store, run_id: int) -> Row:
+    """`rows`: the newest 200 alarms and notes. Of all there are: how many `alarms`, the `newest_alarm`, and what the
+    `executor` said of itself; the last two may be None.
+    """
+    select = "SELECT id, step, recorded, kind, text FROM events WHERE run = ?"
+    of_kind = f"{select} AND kind = ? ORDER BY id DESC LIMIT 1"
+    alarm, executor = (store.query(of_kind, run_id, kind) for kind in ("alarm", "executor"))
+    alarms = store.query("SELECT COUNT(*) AS alarms FROM events WHERE run = ? AND kind = 'alarm'", run_id)[0]
+    return alarms | {
+        "newest_alarm": alarm[0] if alarm else None,
+        "executor": executor[0]["text"] if executor else None,
+        "rows": store.query(f"{select} ORDER BY id DESC LIMIT 200", run_id),
+    }
 
 
 def tasks(store: Store, run_id: int, query: Mapping[str, str]) -> Row:
-    """A page of tasks. Filters: type, outcome (see OUTCOMES), origin, step, q (part of program, pairs or message)."""
-    where, values = _filters(query, ("type", "origin"), ("program", "pairs", "message"))
+    """A page of tasks. Filters: type, outcome (see OUTCOMES), origin, step, q (part of program, message or a value)."""
+    where, values = _filters(query, ("type", "origin"), ("program", "message", _VALUES))
     if query.get("outcome") in OUTCOMES:
         where.append(OUTCOMES[query["outcome"]])
     page = _page(store, "tasks", _TASK_COLUMNS, run_id, where, values, query)

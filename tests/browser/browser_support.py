@@ -23,6 +23,7 @@ PAINTED = "performance.getEntriesByName('azr-painted')[0]?.startTime"
 STATE = "document.querySelector('#status .pill')?.textContent"
 STEP = "Number(document.body.dataset.step)"
 VIEWS = ("", "learning", "difficulty", "benchmarks", "tasks", "proposals", "runs")
+SOON = 10.0  # seconds: what the page says within five, with room for a machine that is busy
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

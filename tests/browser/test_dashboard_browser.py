@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import made_up_store
-from browser_support import PAINTED, STATE, STEP, Start, compare_with_store, made_up_trainer, table_of_steps, until
+from browser_support import (
+    PAINTED,
+    SOON,
+    STATE,
+    STEP,
+    Start,
+    compare_with_store,
+    made_up_trainer,
+    table_of_steps,
+    until,
+)
 
 from azr.store import Store
 
@@ -28,7 +38,7 @@ def test_a_run_is_followed_through_a_kill_and_a_resume(page: Any, dashboard: Sta
     finally:
         trainer.kill()
         trainer.wait()
-    until(page, f"{STATE} === 'Ended without a word'")
+    until(page, f"{STATE} === 'Ended without a word'", SOON)
     with Store.open_readonly(tmp_path / "data" / "azr.sqlite") as store:
         last = store.query("SELECT MAX(step) AS step FROM steps")[0]["step"]
         until(page, f"{STEP} === {last}")
@@ -44,12 +54,34 @@ def test_a_run_is_followed_through_a_kill_and_a_resume(page: Any, dashboard: Sta
         compare_with_store(page, store, run=1, step=last + 2)
 
 
+def test_a_training_of_another_workspace_is_another_run(page: Any, dashboard: Start, tmp_path: Path) -> None:
+    """Both are run 1, begun by start 1: what the page holds of the one is nothing that the other goes on from."""
+    with Store(tmp_path / "here" / "data" / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        for step in range(1, 6):
+            made_up_store.record(run, step, tasks=1, attempts=1)
+        run.finish("finished")
+    shown = dashboard(tmp_path / "here")
+    page.goto(shown.url)
+    until(page, f"{STEP} === 5")
+    trainer = made_up_trainer(tmp_path / "there", shown.training_port, 2)
+    try:
+        until(page, f"{STATE} === 'Training'")
+        until(page, f"{STEP} === 2")
+    finally:
+        trainer.kill()
+        trainer.wait()
+    assert table_of_steps(page, "Valid proposals") == [2, 1]
+    with Store.open_readonly(tmp_path / "there" / "data" / "azr.sqlite") as store:
+        assert store.run(1).name == page.locator("#run option").first.inner_text().removesuffix(" ●")
+
+
 def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, workspace: Path) -> None:
     shown = dashboard(workspace)
     page.goto(shown.url)
     until(page, PAINTED)
     shown.stop()
-    until(page, "document.getElementById('connection').textContent.includes('does not answer')")
+    until(page, "document.getElementById('connection').textContent.includes('does not answer')", SOON)
     assert page.evaluate(STEP) == 10
     with Store(workspace / "data" / "azr.sqlite") as store:
         made_up_store.record(store.run(), 11)

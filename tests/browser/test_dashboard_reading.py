@@ -61,6 +61,19 @@ def test_the_view_is_in_the_address_and_the_keyboard_reaches_it(page: Any, dashb
     until(page, "location.search.includes('run=1')")
 
 
+def test_the_filters_say_what_the_list_holds(page: Any, dashboard: Start, workspace: Path) -> None:
+    page.goto(f"{dashboard(workspace).url}?view=tasks&step=3&q=return")
+    until(page, "document.querySelectorAll('main tbody tr').length")
+    page.get_by_label("Type").select_option("induction")
+    until(page, "document.querySelectorAll('main tbody .type.induction').length === 1")
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    until(page, "document.querySelectorAll('main tbody .type').length > 1")
+    form = "[...document.querySelectorAll('.filters [name]')].map((field) => field.value).join()"
+    assert page.evaluate(form) == ",,,"
+    page.go_back()
+    until(page, f"{form} === 'induction,,3,return'")
+
+
 def test_updates_leave_the_keyboard_where_it_is(page: Any, dashboard: Start, tmp_path: Path) -> None:
     shown = dashboard(tmp_path)
     trainer = made_up_trainer(tmp_path, shown.training_port, 200)
@@ -83,6 +96,43 @@ def test_smoothing_is_a_trailing_mean(page: Any, dashboard: Start, workspace: Pa
     until(page, PAINTED)
     smoothed = page.evaluate("import('./charts.js').then(({ smooth }) => smooth([2, 4, null, 8, 0], 2))")
     assert smoothed == [2, 3, None, 6, 4]
+
+
+def test_no_hidden_sign_goes_unmarked(page: Any, dashboard: Start, workspace: Path) -> None:
+    page.goto(dashboard(workspace).url)
+    until(page, PAINTED)
+    read = """(text) => import('./dom.js').then(({ written, el }) => {
+        const node = el('p', {}, written(text)); return [node.textContent, node.childNodes.length]; })"""
+    hidden = (
+        "\x1b\x7f\xad\u034f\u061c\u115f\u180e\u200b\u2028\u202e\u2066\u3164\ufe0f\ufeff\uffa0\ufffb\U000e0041\U000e0100"
+    )
+    names = {0x1B: "ESC", 0x7F: "DEL"}
+    marked = "".join(f"‹{names.get(ord(sign), f'{ord(sign):04X}')}›" for sign in hidden)
+    assert page.evaluate(read, hidden)[0] == marked
+    text, nodes = page.evaluate(read, "a\u202e" * 100_000)
+    assert text == "a‹202E›" * 100_000
+    assert nodes < 5_000  # a text of nothing but signs costs no node for each
+    plain = "tab\tline\nä ا e\u0301 😀 字"
+    assert page.evaluate(read, plain) == [plain, 1]
+
+
+def test_two_runs_are_drawn_over_each_other(page: Any, dashboard: Start, workspace: Path) -> None:
+    page.goto(f"{dashboard(workspace).url}?run=2&compare=1&smooth=1")
+    until(page, PAINTED)
+    plot = "[...document.querySelectorAll('.plot')].find((node) => node.ariaLabel?.startsWith('Diversity')).chart.plot"
+    until(page, f"{plot}?.data.length === 9")
+    drawn = page.evaluate(
+        f"{plot}.series.slice(1).map((one, i) => [one.show, !!one._paths?.stroke, !!one.dash, {plot}.data[i + 1]])"
+    )
+    assert [compared for *_, compared, _ in drawn] == [False] * 4 + [True] * 4
+    assert all(shown and stroked for shown, stroked, *_ in drawn)
+    with Store.open_readonly(workspace / "data" / "azr.sqlite") as store:
+        rows = store.query(
+            """SELECT json_extract(metrics, '$."diversity/unique_programs"') AS value FROM steps
+            WHERE run IN (1, 2) AND step <= 10 ORDER BY run DESC, step"""
+        )
+    both = [*drawn[3][3], *drawn[7][3]]  # the first name of a panel is drawn last
+    assert both == pytest.approx([row["value"] for row in rows], rel=1e-5)
 
 
 def test_two_runs_and_their_differences(page: Any, dashboard: Start, workspace: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser_support import STATE, STEP, compare_with_store, free_port, table_of_steps, until
+from browser_support import SOON, STATE, STEP, compare_with_store, free_port, table_of_steps, until
 
 from azr.store import Store
 
@@ -51,7 +51,7 @@ def test_a_real_training_is_shown_killed_and_resumed(page: Any, tmp_path: Path) 
         started += training.children(recursive=True)
         training.kill()
         training.wait()
-        until(page, f"{STATE} === 'Ended without a word'")
+        until(page, f"{STATE} === 'Ended without a word'", SOON)
         with Store.open_readonly(tmp_path / "data" / "azr.sqlite") as store:
             step = store.query("SELECT MAX(step) AS step FROM steps")[0]["step"]
             until(page, f"{STEP} === {step}")

@@ -19,7 +19,7 @@ export class Benchmarks {
   async update(_, context) {
     const [rows, run] = await Promise.all([get(`runs/${context.run.id}/evaluations`), get(`runs/${context.run.id}`)]);
     const references = run.config.targets?.references ?? [];
-    const base = `untrained ${run.config.model.name}`;
+    const base = ["untrained", run.config.model.name, run.model?.fingerprint].filter(Boolean).join(" ");
     const drawn = JSON.stringify([rows, references]);
     if (drawn !== this.drawn) this.body.replaceChildren(...(rows.length ? groups(rows).map((group) => card(group, references, base)) : [empty(references)]));
     this.drawn = drawn;

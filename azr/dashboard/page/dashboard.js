@@ -2,7 +2,7 @@
 
 import { Benchmarks } from "./benchmarks.js";
 import { $, el, renew } from "./dom.js";
-import { Series, follow, get } from "./data.js";
+import { Series, follow, get, identity } from "./data.js";
 import { ChartView, Overview } from "./overview.js";
 import { Runs } from "./runs.js";
 import { address, go, onChange, state } from "./state.js";
@@ -19,7 +19,7 @@ const VIEWS = {
   runs: ["Runs", () => new Runs()],
 };
 
-const known = { status: null, now: null, runs: [], newest: null, alarms: [], defences: "" };
+const known = { status: null, now: null, runs: [], newest: null, events: null };
 const series = new Map();
 let view = null;
 let viewKey = "";
@@ -28,15 +28,15 @@ const shownRun = () => known.runs.find((run) => String(run.id) === state().run) 
 const comparedRun = () => known.runs.find((run) => String(run.id) === state().compare);
 const viewName = () => (state().view in VIEWS ? state().view : "overview");
 const seriesOf = (run) => {
-  if (!series.has(run.id)) series.set(run.id, new Series(run.id));
-  return series.get(run.id);
+  if (!series.has(identity(run))) series.set(identity(run), new Series(run.id));
+  return series.get(identity(run));
 };
 
 function drawHeader() {
   const run = shownRun();
   const options = (none) => [none && el("option", { value: "" }, none), ...known.runs.map((one) => el("option", { value: one.id }, `${one.name}${one.status === "running" ? " ●" : ""}`))];
   for (const [id, none, chosen] of [["run", null, run?.id], ["compare", "no other run", comparedRun()?.id]]) {
-    const wanted = known.runs.map((one) => `${one.id}${one.status}`).join();
+    const wanted = known.runs.map((one) => `${identity(one)} ${one.status}`).join();
     if ($(id).dataset.runs !== wanted) {
       $(id).replaceChildren(...options(none).filter(Boolean));
       $(id).dataset.runs = wanted;
@@ -70,6 +70,8 @@ async function refresh() {
 
 async function read() {
   known.runs = await get("runs").catch(() => known.runs);
+  const there = new Set(known.runs.map(identity));
+  for (const key of series.keys()) if (!there.has(key)) series.delete(key);
   const run = shownRun();
   drawHeader();
   if (!run) return waiting();
@@ -78,8 +80,7 @@ async function read() {
   const compared = comparedRun();
   const [steps, events] = await Promise.all([get(`runs/${run.id}/steps`, { limit: 1 }), get(`runs/${run.id}/events`)]);
   known.newest = steps[0] ?? null;
-  known.alarms = events.filter((event) => event.kind === "alarm");
-  known.defences = events.find((event) => event.kind === "executor")?.text ?? "";
+  known.events = events;
   strip();
   if (shown.discover) shown.discover(await get(`runs/${run.id}/names`));
   const tables = [run, ...(compared && compared.id !== run.id ? [compared] : [])].map(seriesOf);

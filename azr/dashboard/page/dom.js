@@ -34,14 +34,11 @@ export function renew(node, wanted) {
 }
 
 // Characters that are invisible, or that reorder or overwrite their neighbours, shown as what they are.
-const HIDDEN = new RegExp(
-  "[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]" +
-    "|[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]",
-  "g",
-);
+// Default_Ignorable_Code_Point: fillers, joiners, bidi controls, variation selectors, tags, whatever Unicode adds.
+const HIDDEN = /(?![\t\n])[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\ufff9-\ufffb]/gu;
 const NAMES = { 0: "NUL", 7: "BEL", 8: "BS", 11: "VT", 12: "FF", 13: "CR", 27: "ESC", 127: "DEL" };
 const name = (sign) => {
-  const code = sign.charCodeAt(0);
+  const code = sign.codePointAt(0);
   return `‹${NAMES[code] ?? code.toString(16).toUpperCase().padStart(4, "0")}›`;
 };
 
@@ -54,9 +51,10 @@ export function written(text) {
     if (match.index > from) parts.push(text.slice(from, match.index));
     parts.push(el("span", { class: "sign" }, name(match[0])));
     from = match.index + match[0].length;
-    if (parts.length > 2000) break; // a text of nothing but control signs: the rest as it is
+    if (parts.length > 2000) break;
   }
-  if (from < text.length) parts.push(text.slice(from));
+  // A text of nothing but such signs: the rest is marked too, without a node for each.
+  if (from < text.length) parts.push(text.slice(from).replace(HIDDEN, name));
   return parts;
 }
 

@@ -25,7 +25,7 @@ export class Runs {
     if (!details.length) return;
     this.configHead.textContent = details.length > 1 ? "Configurations (differences first)" : "Configuration";
     renew(this.config, [configTable(details)]);
-    renew(this.starts, [history(details[0], events)]);
+    renew(this.starts, [history(details[0], events.rows)]);
   }
 }
 

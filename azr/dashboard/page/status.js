@@ -12,8 +12,8 @@ const PHASES = {
   update: "updating", recorded: "recording", evaluate: "evaluating",
 };
 
-/** what: {status, now, run (a row of /api/runs, the one shown), newest (of that run: /steps' last row), alarms} */
-export function drawStatus({ status, now, run, newest, alarms, defences }) {
+/** what: {status, now, run (a row of /api/runs, the one shown), newest (of that run: /steps' last row), events (of that run)} */
+export function drawStatus({ status, now, run, newest, events }) {
   const live = status?.state === "training" && now && (!run || run.id === status.run || status.remote) ? now : null;
   const state = live || !run || run.id === status?.run ? status?.state ?? "waiting" : run.status;
   const step = newest?.step ?? run?.step ?? 0;
@@ -29,9 +29,10 @@ export function drawStatus({ status, now, run, newest, alarms, defences }) {
   parts.push(fact("tokens/s", "Speed", el("b", { "data-metric": "tokens/s", "data-step": step }, number(timings["tokens/s"])), " tokens/s"));
   parts.push(fact("seconds/step", "Step time", el("b", { "data-metric": "seconds/step", "data-step": step }, duration(timings["seconds/step"]))));
   parts.push(fact("memory/resident_bytes", "Memory", el("b", { "data-metric": "memory/resident_bytes", "data-step": step }, bytes(timings["memory/resident_bytes"]))));
-  if (defences) parts.push(fact("defences", "Executor", el("b", { class: "small" }, defences)));
-  parts.push(fact("alarms", "Alarms", el("b", { "data-fact": "alarms", class: alarms.length ? "bad" : "" }, integer(alarms.length)), alarms[0] ? ` newest at step ${alarms[0].step}` : ""));
-  renew($("status"), [el("div", { class: "facts" }, parts), message(status, state, alarms[0])]);
+  if (events?.executor) parts.push(fact("defences", "Executor", el("b", { class: "small" }, events.executor)));
+  const alarm = events?.newest_alarm;
+  parts.push(fact("alarms", "Alarms", el("b", { "data-fact": "alarms", class: alarm ? "bad" : "" }, integer(events?.alarms ?? 0)), alarm ? ` newest at step ${alarm.step}` : ""));
+  renew($("status"), [el("div", { class: "facts" }, parts), message(status, state, alarm)]);
   document.title = run ? `${integer(step)}${steps ? `/${integer(steps)}` : ""} · AZR` : "AZR";
 }
 

@@ -1,6 +1,6 @@
 // The tasks that the model made, each with its attempts; and the proposals, the rejected ones with their reasons.
 
-import { get } from "./data.js";
+import { get, identity } from "./data.js";
 import { code, el, inline, integer, number, percent, renew, scrolled } from "./dom.js";
 import { term } from "./help.js";
 import { address, go, state } from "./state.js";
@@ -46,6 +46,7 @@ class List {
     this.newer = el("button", { type: "button", class: "newer", hidden: true, onclick: () => this.load() }, "Show the newer ones");
     this.body = el("div", { class: "list" });
     this.more = el("button", { type: "button", hidden: true, onclick: () => this.load(this.next) }, "Older");
+    this.filled = JSON.stringify(this.parameters());
     this.form = el("form", { class: "filters", role: "search", onsubmit: (event) => this.submit(event) }, filters, el("button", {}, "Search"));
     for (const input of this.form.querySelectorAll("select")) input.addEventListener("change", (event) => this.submit(event));
     this.node = el("div", {}, this.form, this.newer, this.body, this.more);
@@ -54,6 +55,19 @@ class List {
   submit(event) {
     event.preventDefault();
     go(Object.fromEntries(new FormData(this.form)), { replace: true });
+    this.filled = JSON.stringify(this.parameters());
+  }
+
+  /** The form says what the address does: a link or the back button may have changed it. */
+  fill() {
+    const parameters = this.parameters();
+    if (this.filled === JSON.stringify(parameters)) return; // what is being typed stays
+    this.filled = JSON.stringify(parameters);
+    for (const field of this.form.elements) if (field.name) field.value = parameters[field.name] ?? "";
+  }
+
+  question() {
+    return JSON.stringify([identity(this.run), this.parameters()]);
   }
 
   parameters() {
@@ -62,10 +76,10 @@ class List {
   }
 
   async load(before) {
-    const asked = JSON.stringify(this.parameters());
+    const asked = this.question();
     try {
-      const page = await get(`runs/${this.run}/${this.kind}`, { ...this.parameters(), before });
-      if (asked !== JSON.stringify(this.parameters())) return;
+      const page = await get(`runs/${this.run.id}/${this.kind}`, { ...this.parameters(), before });
+      if (asked !== this.question()) return;
       this.rows = before ? [...this.rows, ...page.rows] : page.rows;
       this.next = page.next;
       this.asked = asked;
@@ -80,9 +94,9 @@ class List {
 
   /** New rows are shown at once at the top of the first page, and offered when older pages are open. */
   update(run) {
-    const changed = this.run !== run || this.asked !== JSON.stringify(this.parameters());
     this.run = run;
-    if (changed || this.pages === 1) this.load();
+    this.fill();
+    if (this.asked !== this.question() || this.pages === 1) this.load();
     else this.newer.hidden = false;
   }
 }
@@ -102,7 +116,7 @@ export class Tasks {
   }
 
   names() { return []; }
-  update(_, context) { this.list.update(context.run.id); }
+  update(_, context) { this.list.update(context.run); }
   destroy() {}
 }
 
@@ -115,7 +129,7 @@ export class Proposals {
   }
 
   names() { return []; }
-  update(_, context) { this.list.update(context.run.id); }
+  update(_, context) { this.list.update(context.run); }
   destroy() {}
 }
 
@@ -145,7 +159,7 @@ export class Single {
 
   async update(_, context) {
     const { task, at, proposal } = state();
-    const key = `${context.run.id} ${task} ${at} ${proposal}`;
+    const key = `${identity(context.run)} ${task} ${at} ${proposal}`;
     if (key === this.shown) return;
     this.shown = key;
     try {
