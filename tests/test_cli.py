@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import types
@@ -124,6 +125,7 @@ def test_resume_is_looked_for_here_and_then_in_the_workspace(
         (["train", "--config"], "--config"),
         (["trian"], "No such command 'trian'"),
         (["dashboard", "--dashboard-port", "99999"], "--dashboard-port"),
+        (["dashboard", "--no-browser", "--training-host", "box:9000"], "--training-host"),
         (["eval", "--max-tasks", "many"], "--max-tasks"),
         (["eval", "--resume", "models/checkpoint-0001"], "no such checkpoint"),
         (["eval", "--benchmark", "humanevil"], "choose among humaneval, mbpp, apps"),
@@ -148,6 +150,16 @@ def test_bad_input_ends_in_one_line(
     assert captured.err.count("\n") == 1
     assert message in captured.err
     assert not trained
+
+
+def test_a_busy_port_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        assert azr("dashboard", "--no-browser", "--dashboard-port", port) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert port in captured.err and "--dashboard-port" in captured.err
 
 
 def test_errors_of_the_training_reach_the_user(

@@ -17,7 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from azr.config import Config, DashboardConfig
-from azr.dashboard import events, hub
+from azr.dashboard import beside, events, hub, server
 from azr.dashboard.beside import showing, shown_already
 from azr.dashboard.hub import Hub
 from azr.dashboard.server import make_app
@@ -148,6 +148,43 @@ def test_a_training_that_refuses_says_why(tmp_path: Path) -> None:
             assert "dashboard.token" in status["refusal"] and "401" in status["refusal"]
             assert status["state"] == "waiting"
         until(lambda: not client.get("/api/status").json()["refusal"])
+
+
+@pytest.mark.parametrize("host", ["box:9000", "http://box", "box/", "gpu box", "user@box", "256.1.1.1", ""])
+def test_a_training_host_that_is_none_is_refused_before_a_port_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(server, "bind", lambda *_: pytest.fail("the port was taken"))
+    with pytest.raises(UserError, match="--training-host") as caught:
+        server.main(DashboardConfig(), tmp_path, training_host=host, browser=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["box", "GPU-box_2.lan", "10.0.0.7", "::1", "fe80::1%eth0"])
+def test_a_training_host_is_a_name_or_an_address(tmp_path: Path, host: str) -> None:
+    followed = Hub(DashboardConfig(), tmp_path, host)
+    assert followed.client.base_url.host == host.lower()
+
+
+def test_a_terminal_keeps_the_dashboard_until_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which is how it is meant to end: no interrupted command."""
+    process = types.SimpleNamespace(start=lambda: None, terminate=lambda: ended.append(True), join=interrupt)
+    ended: list[bool] = []
+    monkeypatch.setattr(
+        beside.multiprocessing, "get_context", lambda _: types.SimpleNamespace(Process=lambda **_: process)
+    )
+    monkeypatch.setattr(beside, "sys", types.SimpleNamespace(stdin=types.SimpleNamespace(isatty=lambda: True)))
+    config = Config.model_validate({"dashboard": {"port": free_port(), "training_port": free_port()}})
+    with showing(config, tmp_path, dashboard=True, browser=False):
+        pass
+    assert "until Ctrl-C" in capsys.readouterr().out
+    assert ended == [True]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_end_of_a_training_is_told_within_five_seconds() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -55,7 +55,8 @@ def showing(config: Config, root: Path, *, dashboard: bool, browser: bool) -> It
         yield views
         if process and sys.stdin.isatty():
             print("the dashboard stays open until Ctrl-C; later: ./run.sh --dashboard-only", flush=True)
-            process.join()
+            with suppress(KeyboardInterrupt):
+                process.join()
 
 
 def shown_already(config: DashboardConfig, root: Path) -> bool:

@@ -38,8 +38,24 @@ REFUSALS = {
 log = logging.getLogger(__name__)
 
 
+def _address(host: str, port: int) -> httpx.URL:
+    """Raises UserError unless `host` is a name or an address and nothing more."""
+    try:
+        url = httpx.URL(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if not host or url.host != host.lower():
+        raise UserError(
+            f"--training-host {host!r} is no host name or address: give that alone, and the port with --training-port"
+        )
+    return url
+
+
 class Hub:
-    """Follows the training at `training_host`, and the store of the workspace at `root`."""
+    """Follows the training at `training_host`, and the store of the workspace at `root`.
+
+    Raises UserError for a training host that is no name or address.
+    """
 
     def __init__(self, config: DashboardConfig, root: Path, training_host: str) -> None:
         self.events = EventLog()
@@ -51,11 +67,10 @@ class Hub:
         self.refusal = ""  # why the training port does not answer this dashboard, for people
         self.now: dict[str, Any] | None = None
         self.where = f"{training_host}:{config.training_port}"
-        address = f"[{training_host}]" if ":" in training_host else training_host
         # Tokens are for the network; a training on loopback has none unless it was configured with the same file.
         headers = {"authorization": f"Bearer {config.token}"} if config.token else {}
         self.client = httpx.AsyncClient(
-            base_url=f"http://{address}:{config.training_port}",
+            base_url=_address(training_host, config.training_port),
             headers=headers,
             timeout=httpx.Timeout(10, connect=2),
             trust_env=False,

@@ -37,12 +37,15 @@ CHART_FILES = {"uplot.js": "uPlot.iife.js", "uplot.css": "uPlot.min.css"}
 
 
 def main(config: DashboardConfig, root: Path, *, training_host: str = "127.0.0.1", browser: bool = True) -> int:
-    """Serve until Ctrl-C. Raises UserError for a busy port, or an open address without a token."""
+    """Serve until Ctrl-C. Raises UserError for a busy port, an open address without a token, or a training host that
+    is none.
+    """
     check_binding(config.host, config.token)
+    hub = Hub(config, root, training_host)
     listener = bind(config.host, config.port, "--dashboard-port")
     announce(config, browser=browser)
     print("Ctrl-C stops it", flush=True)
-    serve(listener, config, root, training_host)
+    serve(listener, config, hub)
     return 0
 
 
@@ -52,11 +55,10 @@ def beside_training(listener: socket.socket, config: DashboardConfig, root: Path
     os.nice(10)  # where the cores are few they are the training's
     host = config.host if config.host not in ("0.0.0.0", "::") else "127.0.0.1"
     with contextlib.suppress(KeyboardInterrupt):
-        serve(listener, config, root, host)
+        serve(listener, config, Hub(config, root, host))
 
 
-def serve(listener: socket.socket, config: DashboardConfig, root: Path, training_host: str) -> None:
-    hub = Hub(config, root, training_host)
+def serve(listener: socket.socket, config: DashboardConfig, hub: Hub) -> None:
     app = Guard(make_app(hub), host=config.host, port=config.port, token=config.token)
     make_server(app, hub.events).run(sockets=[listener])
 
