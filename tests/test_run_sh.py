@@ -78,6 +78,12 @@ class Project:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
+    def replace(self, tool: str, output: str) -> None:
+        """From now on the tool only prints this."""
+        (self.bin / tool).unlink(missing_ok=True)
+        (self.bin / tool).write_text(f"#!/bin/sh\necho '{output}'\n")
+        (self.bin / tool).chmod(0o755)
+
     def command(self, *arguments: str, script: Path | None = None) -> list[str]:
         return [str(script or self.root / "run.sh"), *arguments]
 
@@ -155,9 +161,7 @@ def test_the_first_start_installs_and_the_second_does_not(project: Project) -> N
 @pytest.mark.parametrize("index_status", ["0", "1"])
 def test_without_cuda_the_cpu_build_of_torch_comes_first(project: Project, index_status: str) -> None:
     project.add_python("python3")
-    (project.bin / "uname").unlink()
-    (project.bin / "uname").write_text("#!/bin/sh\necho Linux\n")
-    (project.bin / "uname").chmod(0o755)
+    project.replace("uname", "Linux")
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has CUDA")
     project.environment["INDEX_STATUS"] = index_status
@@ -177,9 +181,7 @@ def test_without_cuda_the_cpu_build_of_torch_comes_first(project: Project, index
 def test_elsewhere_and_with_cuda_the_default_index_decides(project: Project, system: str) -> None:
     project.add_python("python3")
     for name, output in (("uname", system), ("nvidia-smi", "GPU 0: NVIDIA H100")):
-        (project.bin / name).unlink(missing_ok=True)
-        (project.bin / name).write_text(f"#!/bin/sh\necho '{output}'\n")
-        (project.bin / name).chmod(0o755)
+        project.replace(name, output)
     assert project.run("--help").returncode == 0
     assert "probe" not in project.calls()
 
@@ -348,9 +350,21 @@ def test_the_checks_run_all_and_pytest_last(ready: Project) -> None:
 
 def test_where_mlx_and_bitsandbytes_do_not_fit_the_checks_run_without_them(ready: Project) -> None:
     ready.environment["FAIL"] = "*nf4"
+    ready.replace("uname", "Darwin")
     done = ready.run("--test")
     assert done.returncode == 0, done.stderr
     assert "their tests will skip" in done.stderr
+    assert "pytest" in ready.calls()
+
+
+def test_on_linux_checks_without_mlx_and_bitsandbytes_fail(ready: Project) -> None:
+    ready.environment["FAIL"] = "*nf4"
+    ready.replace("uname", "Linux")
+    for _ in range(2):
+        assert "mlx,nf4 cannot be installed, and without them their tests would skip" in one_line(ready.run("--test"))
+    assert "pytest" not in ready.calls()
+    del ready.environment["FAIL"]
+    assert ready.run("--test").returncode == 0
     assert "pytest" in ready.calls()
 
 
