@@ -13,7 +13,7 @@ import pytest
 
 from azr.errors import UserError
 from azr.evaluation import benchmarks
-from azr.evaluation.benchmarks import NAMES, load, mbpp, names_of
+from azr.evaluation.benchmarks import NAMES, load, mbpp, names_of, source
 from azr.evaluation.benchmarks.evalplus import restore_types
 from azr.evaluation.problems import Assertions, CheckProgram, FunctionCalls, Inputs, StandardInput
 from azr.executor.wire import unpack
@@ -138,6 +138,23 @@ def test_a_file_in_another_format_is_named_with_the_record(content: bytes, messa
 def test_without_a_network_the_local_option_is_named() -> None:
     with pytest.raises(UserError, match=r"--benchmark-path FILE\|FOLDER"):
         load("cruxeval-o")
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_hubs_client_does_not_retry_where_the_hub_does_not_answer(
+    reachable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = types.SimpleNamespace(HF_HUB_OFFLINE=None)
+
+    def load_dataset(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        assert clients.HF_HUB_OFFLINE is not reachable
+        return [CRUX]
+
+    monkeypatch.setattr(source, "hub_reachable", lambda: reachable)
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    for name in ("datasets.config", "huggingface_hub.constants"):
+        monkeypatch.setitem(sys.modules, name, clients)
+    assert len(load("cruxeval-o").problems) == 1
 
 
 def test_the_hubs_mbpp_holds_the_shots_and_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:

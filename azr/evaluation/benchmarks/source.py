@@ -7,11 +7,13 @@ import gzip
 import importlib.util
 import json
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from azr.errors import UserError
+from azr.policy.hub import hub_reachable
 
 Row = dict[str, Any]
 _LOCAL = "give a local copy with --benchmark-path FILE|FOLDER or evaluation.data_dir"
@@ -97,11 +99,11 @@ def read_hub(hub: Hub, benchmark: str) -> list[Row]:
         if hub.file is not None:
             from huggingface_hub import hf_hub_download
 
-            _quiet()
+            _prepare_clients()
             return read_rows(Path(hf_hub_download(hub.repository, hub.file, repo_type="dataset")))
         from datasets import load_dataset
 
-        _quiet()
+        _prepare_clients()
         return [dict(row) for row in load_dataset(hub.repository, hub.configuration, split=hub.split)]
     except ImportError as error:
         raise UserError(
@@ -114,7 +116,12 @@ def read_hub(hub: Hub, benchmark: str) -> list[Row]:
         raise UserError(f"{benchmark} cannot be had from {hub.repository} on the hub ({reason}): {_LOCAL}") from None
 
 
-def _quiet() -> None:
-    """The hub's clients, once imported, would warn of each of their retries."""
-    for client in ("huggingface_hub", "datasets"):
-        logging.getLogger(client).setLevel(logging.ERROR)
+def _prepare_clients() -> None:
+    """The hub's clients, once imported, would retry for minutes and warn of each time: where the hub does not answer
+    they are to look into their cache only.
+    """
+    offline = not hub_reachable()
+    for name, settings in (("huggingface_hub", "huggingface_hub.constants"), ("datasets", "datasets.config")):
+        logging.getLogger(name).setLevel(logging.ERROR)
+        if settings in sys.modules:
+            vars(sys.modules[settings])["HF_HUB_OFFLINE"] = offline
