@@ -31,7 +31,10 @@ def run(checkpoint: Checkpoint, what: str, output: Path | None) -> int:
     if target.exists():
         raise UserError(f"{target} exists: choose another --output")
     target.parent.mkdir(parents=True, exist_ok=True)
-    EXPORTS[what](checkpoint, target)
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=target.parent) as folder:
+        partial = Path(folder) / target.name  # only what is whole gets the name
+        EXPORTS[what](checkpoint, partial)
+        partial.rename(target)
     print(f"{what} of {checkpoint.run_name}, step {checkpoint.step}: {target}")
     return 0
 

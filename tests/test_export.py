@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import make_tiny_qwen3
 from transformers import AutoModelForCausalLM
 
 from azr import export
@@ -17,9 +18,10 @@ from azr.checkpoint import Checkpoint
 from azr.config import Config, ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy.adapters import mlx_to_peft, peft_to_mlx
+from azr.policy.choice import make_policy
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
-from azr.records import Pair, Task
+from azr.records import Pair, Sample, Sampling, Task
 
 MODEL: dict[str, Any] = {
     "style": "completion", "lora_rank": 4, "lora_alpha": 8, "threads": 1, "generation_precision": "float32",
@@ -52,6 +54,20 @@ def checkpoint(policy: TorchPolicy, tmp_path: Path) -> Checkpoint:
     return Checkpoint(
         tmp_path / "checkpoint-0003", 3, 1, "run-1", Config(model=policy.config), {"buffer": buffer.state()}, {}, 1
     )
+
+
+def quantised_by_mlx_lm(folder: Path) -> Path:
+    """A tiny Qwen3 as mlx-community publishes its models: bfloat16, packed to 4 bit by mlx-lm."""
+    import mlx.core as mx
+    from mlx_lm.utils import load, quantize_model, save
+
+    plain = make_tiny_qwen3(folder / "plain")
+    found = load(str(plain), return_config=True)
+    model, tokenizer, config = found[0], found[1], found[2]
+    model.set_dtype(mx.bfloat16)
+    model, config = quantize_model(model, config, 64, 4)
+    save(folder / "packed", plain, model, tokenizer, config)
+    return folder / "packed"
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -160,6 +176,55 @@ def test_gguf_goes_through_llama_cpps_converter(
     converter.write_text("raise SystemExit('no such architecture')")
     with pytest.raises(UserError, match="no such architecture"):
         export.run(checkpoint, "gguf", tmp_path / "other.gguf")
+
+
+@pytest.mark.parametrize("what", ["peft", "mlx", "merged", "tasks"])
+def test_an_export_that_fails_leaves_nothing_and_can_be_tried_again(
+    what: str, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(checkpoint: Checkpoint, target: Path) -> None:
+        target.mkdir()
+        (target / "half").write_text("")
+        raise UserError("the disk is full")
+
+    before = sorted(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setitem(export.EXPORTS, what, fails)
+        with pytest.raises(UserError, match="the disk is full"):
+            export.run(checkpoint, what, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+    export.run(checkpoint, what, tmp_path / "out")
+    assert (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == len(before) + 1
+
+
+def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path) -> None:
+    mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+    from azr.policy.mlx_policy import MlxPolicy
+
+    base = quantised_by_mlx_lm(tmp_path)
+    config = ModelConfig(name=str(base), **MODEL)
+    policy, again = (make_policy(config, TrainConfig(learning_rate=0.02), 1.0) for _ in range(2))
+    assert isinstance(policy, MlxPolicy) and isinstance(again, MlxPolicy)
+    assert policy.describe()["quantization"] == "4 bit"
+    ids = mx.arange(20)[None]
+    untrained = torch.tensor(policy.model(ids).tolist())
+    groups = policy.generate(["def f(a): return a"], 3, Sampling(8, seed=1))
+    samples = [
+        Sample("solve", "deduction", groups[0].prompt_ids, c.token_ids, c.logprobs, 1.0, (1.0, -1.0)[i % 2])
+        for i, c in enumerate(groups[0].completions)
+    ]
+    assert policy.update(samples)["skipped"] == 0
+    policy.save(tmp_path / "checkpoint-0001")
+    again.load(tmp_path / "checkpoint-0001")
+    expected = torch.tensor(policy.model(ids).tolist())
+    assert torch.equal(torch.tensor(again.model(ids).tolist()), expected)
+    saved = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=config), {}, {}, 1)
+    export.run(saved, "merged", tmp_path / "merged")
+    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32))
+    error = float((merged - expected).norm() / expected.norm())
+    assert error < 0.03  # bfloat16
+    assert float((untrained - expected).norm() / expected.norm()) > 3 * error  # the adapter is in it
 
 
 def test_nothing_is_written_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
