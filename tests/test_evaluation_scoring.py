@@ -200,6 +200,8 @@ def test_a_program_that_reads_standard_input(scorer: Scorer) -> None:
     assert score(scorer, problem, "print(7)\nprint(11)").status == "wrong"
     failed = score(scorer, problem, "print(1 / 0)")
     assert (failed.status, failed.detail) == ("exception", "ZeroDivisionError")
+    right = "for _ in range(int(input())):\n    print(sum(map(int, input().split())))\n"
+    assert score(scorer, problem, right + "1 / 0").status == "exception"
 
 
 def test_large_inputs_and_outputs(scorer: Scorer) -> None:
@@ -220,6 +222,9 @@ def test_functions_and_methods_of_apps(scorer: Scorer) -> None:
     ).correct
     assert score(scorer, problem, "class Solution:\n    def pair(self, a, d): return [a, 4]").status == "wrong"
     assert score(scorer, problem, "def other(a, d): pass").status == "no_function"
+    row["input_output"] = '{"fn_name": "pair", "inputs": [[1], [2], [3]], "outputs": [1, 2, 3]}'
+    hanging = score(scorer, apps.parse(row), "def pair(a):\n    while True: pass")
+    assert hanging.status == "timeout" and hanging.seconds < 2 * CPU_SECONDS  # the first call's time, not all calls'
 
 
 @pytest.mark.parametrize(
@@ -227,9 +232,17 @@ def test_functions_and_methods_of_apps(scorer: Scorer) -> None:
     [
         ("1 2\n", "1 2", True),
         ("1 2 \n\n 3", "1 2\n3\n", True),
+        ("1  2", "1 2", True),
+        ("1 2 3", "1\n2\n3", False),  # the same words on other lines
+        ("1\n2 3", "1 2\n3", False),
         ("0.3333333", "0.33333333", True),
         ("1.0", "1", True),
         ("100001", "100000", False),  # integers are not floats
+        ("100000.9", "100000", False),
+        ("100000000000000000001.0", "100000000000000000000", False),
+        ("3 0.3333333", "3 0.33333333", True),
+        ("1 12345.67", "1 12345.68", False),  # lines of several numbers agree in three decimals
+        ("YES 0.3333333", "YES 0.33333333", False),  # words are no numbers
         ("0.334", "0.333", False),
         ("NO", "no", False),
         ("2 1", "1 2", False),

@@ -86,6 +86,11 @@ def test_what_a_function_may_need_is_kept(kept: str) -> None:
     assert "assert" not in cleaned and "print" not in cleaned and "__main__" not in cleaned
 
 
+def test_a_check_leaves_what_shares_its_line() -> None:
+    source = f"import math; assert True\nprint('é'); x = 1\r\n{ADD}\nassert add(1, 2) == 3  # fine\rassert True; y = 2"
+    assert drop_main_checks(source, "add") == f"import math; pass\npass; x = 1\n{ADD}\npass; y = 2"
+
+
 def test_a_program_for_standard_input_is_left_alone() -> None:
     source = "n = int(input())\nprint(n * 2)"
     assert extract_program(f"```python\n{source}\n```").solution == source

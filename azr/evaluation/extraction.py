@@ -140,18 +140,20 @@ def defined_names(source: str) -> set[str]:
 def drop_main_checks(source: str, entry: str) -> str:
     """The program without its own checks at the top level: asserts, prints, and `if __name__ == "__main__"`.
 
-    Only where a function is asked for; the lines that stay are unchanged.
+    Only where a function is asked for. The other statements stay as they are, those on a check's line too.
     """
     tree = _tree(source)
     if not entry or tree is None:
         return source
-    lines = source.split("\n")
-    keep = [True] * len(lines)
-    for node in tree.body:
+    plain = source.replace("\r\n", "\n").replace("\r", "\n")  # as the parser counts lines; columns it counts in bytes
+    lines = plain.encode().split(b"\n")
+    for node in reversed(tree.body):
         if _is_own_check(node):
-            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
-                keep[number] = False
-    kept = "\n".join(line for line, kept in zip(lines, keep, strict=True) if kept)
+            first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+            before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
+            alone = not before.strip() and (not after.strip() or after.lstrip().startswith(b"#"))
+            lines[first : last + 1] = [] if alone else [before + b"pass" + after]
+    kept = b"\n".join(lines).decode()
     return kept if parses(kept) else source
 
 

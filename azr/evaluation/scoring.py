@@ -9,6 +9,8 @@ CPU time is limited, not wall time. What ran out of time is run again, alone, be
 
 from __future__ import annotations
 
+import decimal
+import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,9 +35,16 @@ from azr.executor.wire import pack
 CPU_SECONDS = 5.0  # of one process with a solution; for StandardInput, of each test
 REFERENCE_SECONDS = 60.0
 REFERENCE_FACTOR = 4.0  # a solution may take this many times the reference's time, as in EvalPlus
-CALL_SECONDS = 1.0  # of one call where the protocol limits each, as in EvalPlus
+CALL_SECONDS = 1.0  # of one call in the EvalPlus sets, as EvalPlus limits it; four times the reference's if more
 FIRST_INPUTS = 8
 MEMORY_MB = 1024  # some inputs of the EvalPlus sets make millions of values
+LIMITS = {
+    "cpu_seconds": CPU_SECONDS,
+    "reference_factor": REFERENCE_FACTOR,
+    "call_seconds": CALL_SECONDS,
+    "memory_mb": MEMORY_MB,
+}
+RULES = 2  # version of extraction and judging: raise it when a change can alter a score
 MAX_SOLUTION = 256 * 1024  # characters
 _OWN_FAILURES = ("syntax_error", "no_function", "exception")
 _RELATIVE, _ABSOLUTE = 1e-05, 1e-08  # numpy.allclose's, as APPS compares floats
@@ -246,6 +255,7 @@ def _function_calls(check: FunctionCalls, solution: str) -> Work:
         "class": "Solution",
         "calls": calls,
         "stop": True,
+        "call_seconds": CPU_SECONDS,
     }
     answers, so_far = yield from _answers(job, CPU_SECONDS * len(calls))
     if answers is None:
@@ -272,40 +282,48 @@ def _standard_input(check: StandardInput, solution: str) -> Work:
             return Score(False, result.status, result.reason, seconds)
         if "stdout" not in result.value:
             return _failed(result.value, seconds)
-        if same_output(str(result.value["stdout"]), expected):
-            continue
-        error = result.value.get("error")
-        return Score(False, "exception" if error else "wrong", str(error or "")[:200], seconds)
+        if error := result.value.get("error"):  # whatever was printed before it, as in APPS
+            return Score(False, "exception", str(error)[:200], seconds)
+        if not same_output(str(result.value["stdout"]), expected):
+            return Score(False, "wrong", "", seconds)
     return Score(True, "ok", "", seconds)
 
 
 def same_output(given: str, expected: str) -> bool:
-    """Whether a program's output counts, as APPS compares: white space at the ends of lines and empty lines do not
-    matter; else lines of numbers may differ as numpy.allclose allows.
+    """Whether a program's output counts, as APPS compares: line by line, without empty lines and the white space around
+    words. Where every word is a number, numbers that are no integers may differ as numpy.allclose allows; where lines
+    have several, they have to agree in three decimals too.
 
-    Left out: APPS's last resort, which takes the output's lines and words as sets, in any order.
+    Left out: APPS's last resort, which takes the output's lines and words as sets, in any order; and its tolerance for
+    integers.
     """
     given_lines, expected_lines = _lines(given), _lines(expected)
     if given_lines == expected_lines:
         return True
-    given_words, expected_words = " ".join(given_lines).split(), " ".join(expected_lines).split()
-    if len(given_words) != len(expected_words):
+    if [len(line) for line in given_lines] != [len(line) for line in expected_lines]:
         return False
-    return all(a == b or _close(a, b) for a, b in zip(given_words, expected_words, strict=True))
+    close = _close if all(len(line) == 1 for line in expected_lines) else _close_and_rounded
+    pairs = zip(itertools.chain(*given_lines), itertools.chain(*expected_lines), strict=True)
+    try:
+        return all(close(given_word, expected_word) for given_word, expected_word in pairs)
+    except (ValueError, decimal.InvalidOperation):  # a word is no number
+        return False
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.strip().splitlines() if line.strip()]
+def _lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip()]
 
 
 def _close(given: str, expected: str) -> bool:
-    try:
-        a, b = float(given), float(expected)
-    except ValueError:
-        return False
-    if expected.lstrip("-").isdigit() and given.lstrip("-").isdigit():
-        return False  # integers are equal or not
+    """Raises ValueError or InvalidOperation where one is no number."""
+    a, b = float(given), float(expected)
+    if expected.lstrip("+-").isdecimal():
+        return decimal.Decimal(given) == decimal.Decimal(expected)  # 1.0 is 1, 100000.9 is not 100000
     return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= _ABSOLUTE + _RELATIVE * abs(b)
+
+
+def _close_and_rounded(given: str, expected: str) -> bool:
+    return _close(given, expected) and round(float(given), 3) == round(float(expected), 3)
 
 
 def _predicted_output(check: OutputPrediction, solution: str) -> Score:

@@ -330,6 +330,7 @@ class _Streams:
         sys.stdin, sys.stdout = self.stdin, self.stdout
         sys.__stdin__, sys.__stdout__ = self.stdin, self.stdout  # type: ignore[misc]
         vars(builtins)["open"] = vars(io)["open"] = self.open
+        vars(builtins).update(exit=sys.exit, quit=sys.exit)  # of the module site, which the sandbox goes without
         vars(os).update(read=self.read, write=self.write, fstat=self.fstat)
         threading.Thread.start = threading.Thread.run  # type: ignore[method-assign]
         threading.Thread.join = lambda self, timeout=None: None  # type: ignore[method-assign]
