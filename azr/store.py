@@ -264,7 +264,10 @@ class Evaluation:
         run: int | None = None,
         step: int | None = None,
     ) -> Self:
-        """The evaluation with this key, new or begun earlier. `step`: the checkpoint's; None for an untrained model."""
+        """The evaluation with this key, new or begun earlier. `step`: the checkpoint's; None for an untrained model.
+
+        What the protocol says beside its hash is as it was said last.
+        """
         row = {
             "run": run,
             "step": step,
@@ -274,9 +277,13 @@ class Evaluation:
             "protocol_hash": protocol_hash,
             "started": _now(),
         }
+        columns, key = to_columns(row, [], "evaluations"), "subject = ? AND benchmark = ? AND protocol_hash = ?"
         with store.transaction() as connection:
-            _insert(connection, "evaluations", to_columns(row, [], "evaluations"), verb="INSERT OR IGNORE")
-        key = "subject = ? AND benchmark = ? AND protocol_hash = ?"
+            _insert(connection, "evaluations", columns, verb="INSERT OR IGNORE")
+            connection.execute(
+                f"UPDATE evaluations SET protocol = ? WHERE {key}",
+                (columns["protocol"], subject, benchmark, protocol_hash),
+            )
         return cls(
             store, store.query(f"SELECT id FROM evaluations WHERE {key}", subject, benchmark, protocol_hash)[0]["id"]
         )

@@ -17,7 +17,7 @@ from azr import __version__, buffer, prompts
 from azr.checkpoint import Checkpoint, check_same, load_checkpoint
 from azr.config import Config, changed_keys
 from azr.errors import UserError
-from azr.evaluation.training import Stopped, due, evaluate_during_training
+from azr.evaluation.training import Stopped, due, evaluate_during_training, wanted
 from azr.executor import Executor, Status, ValidationRequest
 from azr.heldout import HeldOut
 from azr.plan import planned
@@ -101,6 +101,7 @@ def evaluate(selfplay: SelfPlay, interrupt: Interrupt) -> None:
 
 def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = ()) -> int:
     """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
+    wanted(config)  # a benchmark's name that is wrong would show after the first step only
     place, interrupt = Workspace(workspace), Interrupt()
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/

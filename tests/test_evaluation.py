@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from test_benchmarks import CRUX, HUMANEVAL, MBPP, write
 
+from azr import train
 from azr.config import REFERENCES, Config, ExecutorConfig
 from azr.errors import UserError
 from azr.evaluation import benchmarks, contamination, protocols, results
-from azr.evaluation.evaluate import Subject, evaluate, select, untrained
+from azr.evaluation.evaluate import Subject, evaluate, fingerprint_of, select, untrained
 from azr.evaluation.problems import Benchmark
 from azr.evaluation.results import Result
 from azr.evaluation.scoring import Scorer, evaluation_executor
-from azr.evaluation.training import due, evaluate_during_training
+from azr.evaluation.training import due, evaluate_during_training, wanted
 from azr.executor.programs import ProgramSandbox
 from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
@@ -38,6 +39,10 @@ class CountingPolicy(ScriptedPolicy):
         super().__init__(self.answer)
         self.solved, self.dies_after = solved, dies_after
         self.prompts: list[str] = []
+        self.more: dict[str, str | int | float] = {}  # what `describe` says besides
+
+    def describe(self) -> dict[str, str | int | float]:
+        return super().describe() | self.more
 
     def answer(self, prompt: str, number: int) -> str:
         task = int(prompt.split("def one")[1].split("(")[0])
@@ -198,14 +203,46 @@ def test_the_protocol_names_everything_that_makes_a_score(benchmark: Benchmark, 
     assert len({base.hash, *(protocol.hash for protocol in changed)}) == 7
     with pytest.raises(UserError, match="choose among auto"):
         protocols.choose(benchmark, policy, "guess")
+    assert base.limits["cpu_seconds"] and base.limits["call_seconds"] and base.limits["memory_mb"]
+    for how in ({"quantization": "NF4"}, {"backend": "mlx"}, {"generation_precision": "bfloat16"}):
+        policy.more = dict(how)
+        assert protocols.choose(benchmark, policy)[0].hash != base.hash
 
 
-def test_references_stand_beside_the_same_protocol_only(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
-    greedy = run(CountingPolicy({1}), scorer, store, benchmark, 2)
-    assert {r.protocol for r in results.comparable(greedy, REFERENCES)} == {"0-shot"}
-    sampled = run(CountingPolicy({1}), scorer, store, benchmark, 2, temperature=1.0)
-    assert results.comparable(sampled, REFERENCES) == []
-    assert "Claude" not in results.table([greedy, sampled], REFERENCES)
+def test_other_weights_of_the_same_name_are_another_subject(scorer: Scorer, store: Store, benchmark: Benchmark) -> None:
+    for fingerprint, solved in (("aa", {1, 2, 3}), ("bb", set())):
+        policy = CountingPolicy(solved)
+        policy.more = {"fingerprint": fingerprint}
+        subject = untrained("folder", fingerprint_of(policy))
+        tasks = {int(p.id.partition("/")[2]) for p in select(benchmark, 12)}
+        assert run(policy, scorer, store, benchmark, 12, subject=subject).pass_at(1) == len(tasks & solved) / 12
+
+
+def test_a_chat_prompt_is_sampled_as_one(benchmark: Benchmark) -> None:
+    policy = CountingPolicy(set())
+    asked = {style: protocols.choose(benchmark, policy, style)[0].sampling(0).chat for style in protocols.STYLES}
+    assert asked == {"completion": False, "chat": True, "azr-think": True}
+
+
+def test_references_stand_beside_the_same_protocol_on_the_whole_set_only(
+    scorer: Scorer, store: Store, tmp_path: Path
+) -> None:
+    whole = benchmarks.load("humaneval", write(tmp_path / "HumanEval.jsonl", [row(number) for number in range(164)]))
+    protocol, _ = protocols.choose(whole, CountingPolicy(set()))
+    assert protocol.describe(select(whole))["comparable"] == ["0-shot"]
+    assert protocol.describe(select(whole, 163))["comparable"] == []
+    for changed in ({"temperature": 0.8}, {"max_new_tokens": 9}, {"style": "chat"}):
+        other, _ = protocols.choose(whole, CountingPolicy(set()), **changed)  # type: ignore[arg-type]
+        assert other.describe(select(whole))["comparable"] == []
+    shots = [{**MBPP, "task_id": number} for number in (2, 3, 4, 11, 12)]
+    some = benchmarks.load("mbpp", write(tmp_path / "mbpp.jsonl", shots))
+    assert protocols.choose(some, CountingPolicy(set()))[0].describe(select(some))["comparable"] == []
+    subset = run(CountingPolicy({1}), scorer, store, whole, 2)
+    assert results.comparable(subset, REFERENCES) == []
+    assert {r.protocol for r in results.comparable(run(CountingPolicy({1}), scorer, store, whole), REFERENCES)} == {
+        "0-shot"
+    }
+    assert results.comparable(run(CountingPolicy({1}), scorer, store, whole, 2), REFERENCES) == []
 
 
 def test_prompts_of_every_benchmark_and_style(tmp_path: Path) -> None:
@@ -254,7 +291,9 @@ def test_comparison_across_protocols_has_to_be_forced(scorer: Scorer, store: Sto
     run(CountingPolicy({1}), scorer, store, benchmark, 4, subject=other, temperature=0.7)
     with pytest.raises(UserError, match="different protocols"):
         results.compare(store, "humaneval", "untrained scripted", other.name)
+    run(CountingPolicy({1}), scorer, store, benchmark, 4, subject=other, temperature=0.7, samples=3)
     forced = results.compare(store, "humaneval", "untrained scripted", other.name, force=True)
+    assert (forced.tasks, forced.samples) == (4, 4)  # only what both have: one sample a task
     assert "PROTOCOLS DIFFER" in forced.text()
 
 
@@ -296,5 +335,10 @@ def test_evaluation_during_training(tmp_path: Path, store: Store) -> None:
     assert again.prompts == []
     found = results.compare(store, "humaneval", before.subject, after.subject)
     assert (len(found.gained), len(found.lost)) == (8, 0)
+    typo = Config.model_validate({"evaluation": {"every": 10, "benchmarks": ["humaneval", "mpbb"]}})
+    with pytest.raises(UserError, match="unknown benchmark 'mpbb'"):
+        train.main(typo, resume=None, workspace=tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    assert wanted(Config.model_validate({"evaluation": {"every": 10, "benchmarks": ["all"]}})) == benchmarks.NAMES
     # MBPP's data is not in the folder: noted, and the training goes on.
     assert store.query("SELECT step FROM events WHERE kind = 'evaluation' ORDER BY step") == [{"step": 0}, {"step": 10}]

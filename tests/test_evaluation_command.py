@@ -12,6 +12,8 @@ from test_benchmarks import MBPP, write
 from test_evaluation import CountingPolicy, row
 
 from azr import cli
+from azr.checkpoint import Checkpoints
+from azr.config import Config
 from azr.errors import UserError
 from azr.evaluation import benchmarks, command
 from azr.evaluation.problems import Benchmark
@@ -75,6 +77,8 @@ def test_solutions_exclude_nothing(workspace: Path, capsys: pytest.CaptureFixtur
     assert azr("eval", *options) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["tasks"], found["excluded"]) == (2, 0)
+    assert azr("eval", *options[:-1], "--k", "1,10") == 2
+    assert "pass@10 needs as many solutions of a task" in capsys.readouterr().err
 
 
 def test_solutions_of_problems_without_tests_are_ignored(
@@ -93,6 +97,15 @@ def test_solutions_of_problems_without_tests_are_ignored(
     assert "3 problems have no tests and are left out: 1, 2, 3" in caplog.text
 
 
+def test_the_own_prefix_or_none_names_a_task(tmp_path: Path) -> None:
+    mbpp = benchmarks.load("mbpp", write(tmp_path / "mbpp.jsonl", [MBPP]))
+    for given in (11, "11", "Mbpp/11", "MBPP/11"):
+        file = write(tmp_path / "mine.jsonl", [{"task_id": given, "solution": "a = 1"}])
+        assert read_solutions(file, mbpp) == {"11": ["a = 1"]}
+    with pytest.raises(UserError, match="'HumanEval/11' is no task of mbpp"):
+        read_solutions(write(tmp_path / "mine.jsonl", [{"task_id": "HumanEval/11", "solution": ""}]), mbpp)
+
+
 def test_several_solutions_a_task_are_samples(benchmark: Benchmark, tmp_path: Path) -> None:
     file = write(tmp_path / "mine.jsonl", [{"id": "HumanEval/1", "solution": text} for text in ("a = 1", "b = 2")])
     assert read_solutions(file, benchmark) == {"HumanEval/1": ["a = 1", "b = 2"]}
@@ -102,6 +115,7 @@ def test_several_solutions_a_task_are_samples(benchmark: Benchmark, tmp_path: Pa
     ("record", "message"),
     [
         ({"task_id": "HumanEval/99", "solution": ""}, "'HumanEval/99' is no task of humaneval"),
+        ({"task_id": "Mbpp/1", "solution": ""}, "'Mbpp/1' is no task of humaneval"),
         ({"solution": "x"}, "no id is no task"),
         ({"task_id": "HumanEval/1"}, "give the program as text"),
         ({"task_id": "HumanEval/1", "solution": 5}, "give the program as text"),
@@ -145,7 +159,47 @@ def test_a_model_and_the_same_command_again(
     assert first["subject"] == "untrained smollm2-135m" and first["protocol"]["name"] == "completion"
     assert first["interval"][0] < 0.75 < first["interval"][1] and len(first["protocol_hash"]) == 16
     assert azr(*options) == 0
-    assert "beside it, same protocol: GPT-3.5 48.1%" in capsys.readouterr().out
+    assert "beside it, same protocol" not in capsys.readouterr().out  # four tasks are not HumanEval
+
+
+def test_samples_are_written_as_they_count(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_load", lambda config: CountingPolicy({0, 1, 2}))
+    options = ["eval", "--benchmark", "humaneval", "--benchmark-path", str(workspace / "HumanEval.jsonl")]
+    options += ["--temperature", "0.5"]
+    assert azr(*options, "--samples", "2") == 0
+    assert azr(*options, "--max-tasks", "2", "--jsonl", str(workspace / "samples.jsonl")) == 0
+    lines = [json.loads(line) for line in (workspace / "samples.jsonl").read_text().splitlines()]
+    assert [(line["benchmark"], line["sample"]) for line in lines] == [("humaneval", 0)] * 2
+
+
+def test_the_base_of_a_checkpoint_is_the_model_that_it_began_with(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Named(CountingPolicy):
+        def save(self, folder: Path) -> None:
+            super().save(folder)
+            (folder / "policy.json").write_text(json.dumps({"count": 0, "fingerprint": "aa"}))
+
+    options = ["--benchmark", "humaneval", "--benchmark-path", str(workspace / "HumanEval.jsonl")]
+    for fingerprint, solved in (("aa", {0}), ("bb", {0, 1, 2})):
+        policy = Named(solved)
+        policy.more = {"fingerprint": fingerprint}
+        monkeypatch.setattr(command, "_load", lambda config, policy=policy: policy)
+        assert azr("eval", *options, "--set", "model.name=other") == 0
+    with Store(workspace / "data" / "azr.sqlite") as store:
+        run = store.start_run(Config.model_validate({"model": {"name": "other"}}), {}, {"fingerprint": "aa"})
+        run.record_step(3, proposals=[], tasks=[], attempts=[], metrics={}, timings={})
+        Checkpoints(workspace / "models").save(run, 3, Named(set()).save, {"resolved": {}})
+    monkeypatch.setattr(command, "_load", lambda config: Named({0, 1}))
+    assert azr("eval", *options, "--resume", "models/checkpoint-0003") == 0
+    capsys.readouterr()
+    for checkpoint in ("models/checkpoint-0003", f"{run.name}/step-0003"):  # found from the workspace; in the store
+        assert azr("eval", "compare", "base", checkpoint, "--benchmark", "humaneval", "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["first"], found["gained"], found["lost"]) == ("untrained other aa", ["HumanEval/1"], [])
+    named = ["eval", "compare", "base", "untrained other aa", "--benchmark", "humaneval", "--set", "model.name=other"]
+    assert azr(*named) == 2
+    assert "base is not one model: untrained other aa, untrained other bb" in capsys.readouterr().err
 
 
 def test_two_models_are_compared(

@@ -197,6 +197,19 @@ def test_a_comparison_pairs_the_tasks(store: Store, executor: Executor, executed
     assert "gained 7, lost 1; exact McNemar p = 0.07: not significant" in text
 
 
+def test_a_score_belongs_to_what_it_was_made_with(store: Store, executor: Executor, executed: list[Task]) -> None:
+    class Quantised(Solver):
+        def describe(self) -> dict[str, str | int | float]:
+            return super().describe() | {"quantization": "NF4"}
+
+    chat = Solver()
+    chat.style, chat.thinking_tokens = "chat", 100
+    scored(store, executor, executed, Solver(right="12"), "one")
+    assert len(scored(store, executor, executed, Quantised(right="123"), "one")["deduction"].correct) == 3
+    found = scored(store, executor, executed, chat, "two")["deduction"].protocol
+    assert found["max_new_tokens"] == Config().tasks.proposal_tokens + 100
+
+
 def test_scores_of_other_tasks_or_settings_do_not_compare(
     store: Store, executor: Executor, executed: list[Task]
 ) -> None:
@@ -242,7 +255,7 @@ def test_make_score_and_compare(
     assert "2 held-out programs (2 deduction, 2 abduction tasks)" in capsys.readouterr().out
     heldout.save(executed, workspace / "data" / "heldout.jsonl")
     with Store(workspace / "data" / "azr.sqlite") as store:
-        run = store.start_run(Config(), {}, {})
+        run = store.start_run(Config.model_validate({"model": {"name": "smollm2-135m"}}), {}, {})
         run.record_step(3, proposals=[], tasks=[], attempts=[], metrics={}, timings={})
         policy = Solver(right="1234567")
         path = Checkpoints(workspace / "models").save(run, 3, policy.save, {"resolved": {}})

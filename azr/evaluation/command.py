@@ -18,7 +18,7 @@ from azr.checkpoint import Checkpoint, load_checkpoint
 from azr.config import Config, ModelConfig
 from azr.errors import UserError
 from azr.evaluation import benchmarks, contamination, protocols, results
-from azr.evaluation.evaluate import Progress, Subject, evaluate, select, selftest, untrained
+from azr.evaluation.evaluate import Progress, Subject, evaluate, fingerprint_of, select, selftest, untrained
 from azr.evaluation.problems import Benchmark
 from azr.evaluation.results import Result
 from azr.evaluation.scoring import Scorer, evaluation_executor
@@ -27,6 +27,8 @@ from azr.executor.programs import ProgramSandbox
 from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
 from azr.policy.choice import make_policy
+from azr.policy.identity import read_identity
+from azr.rows import from_json
 from azr.store import Store
 from azr.workspace import Workspace
 
@@ -75,7 +77,7 @@ def run(config: Config, workspace: Path, options: Options) -> int:
         else:
             found = _model(config, store, options, loaded, progress)
         if options.samples_file is not None:
-            _write_samples(store, [evaluation for _, evaluation in found], options.samples_file)
+            _write_samples(store, found, options.samples_file)
     _print([result for result, _ in found], config, options.as_json)
     return 0
 
@@ -140,7 +142,8 @@ def _model(
 def load_subject(config: Config, store: Store, checkpoint: Checkpoint | None) -> tuple[Policy, Subject]:
     """The model to evaluate: a checkpoint's (its own configuration counts), or the configured one untrained."""
     if checkpoint is None:
-        return load_untrained(config), untrained(resolve_model(config)[0].model.name)
+        policy = load_untrained(config)
+        return policy, untrained(resolve_model(config)[0].model.name, fingerprint_of(policy))
     own = checkpoint.config.model_copy(update={"model": _pinned(checkpoint.config.model, config.model)})
     policy = _load(own)
     policy.load(checkpoint.path)
@@ -173,11 +176,11 @@ def subject_of(store: Store, checkpoint: Checkpoint) -> Subject:
     return Subject(name, checkpoint.run_id if known else None, checkpoint.step)
 
 
-def _write_samples(store: Store, evaluations: Sequence[int], path: Path) -> None:
+def _write_samples(store: Store, found: Sequence[tuple[Result, int]], path: Path) -> None:
     try:
         with path.open("w", encoding="utf-8") as file:
-            for evaluation in evaluations:
-                file.writelines(line + "\n" for line in results.sample_lines(store, evaluation))
+            for result, evaluation in found:
+                file.writelines(line + "\n" for line in results.sample_lines(store, evaluation, result))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: choose another file for the samples") from None
 
@@ -197,7 +200,7 @@ def compare(
     """Two subjects on every benchmark that is asked for."""
     names = benchmarks.names_of(",".join(config.evaluation.benchmarks))
     with Store.open_readonly(Workspace(workspace).database) as store:
-        subjects = [named_subject(config, store, text) for text in (first, second)]
+        subjects = named_subjects(config, store, workspace, first, second)
         found = [results.compare(store, name, subjects[0], subjects[1], force) for name in names]
     if as_json:
         summaries = [comparison.summary() for comparison in found]
@@ -207,18 +210,48 @@ def compare(
     return 0
 
 
-def named_subject(config: Config, store: Store, text: str) -> str:
-    """A subject's name from a checkpoint's folder, from `base`, or as it is."""
-    if text in BASE:
-        return untrained(resolve_model(config)[0].model.name).name
-    if Path(text).is_dir():
-        return subject_of(store, load_checkpoint(Path(text))).name
-    if store.query("SELECT 1 FROM evaluations WHERE subject = ?", text):
-        return text
-    known = [row["subject"] for row in store.query("SELECT DISTINCT subject FROM evaluations ORDER BY id DESC LIMIT 5")]
-    raise UserError(
-        f"{text} is no checkpoint and was never evaluated; known: base, {', '.join(known) or 'nothing else'}"
+def named_subjects(config: Config, store: Store, workspace: Path, first: str, second: str) -> tuple[str, str]:
+    """The names of two subjects, each given as a checkpoint's folder, as an evaluated name, or as `base`: what the
+    other was before training; beside no checkpoint, the configured model. Raises UserError.
+    """
+    named = {text: _named(store, workspace, text) for text in (first, second) if text not in BASE}
+    known = [base for _, base in named.values() if base is not None]
+    names = {text: name for text, (name, _) in named.items()}
+    for text in {first, second} - set(names):
+        names[text] = _base(store, *(known[0] if known else (resolve_model(config)[0].model.name, "")))
+    return names[first], names[second]
+
+
+def _named(store: Store, workspace: Path, text: str) -> tuple[str, tuple[str, str] | None]:
+    """A subject's name; and the name and fingerprint of the model that its training began with, if it had one."""
+    for folder in (Path(text).expanduser(), workspace / text):
+        if folder.is_dir():
+            checkpoint = load_checkpoint(folder)
+            fingerprint = str(read_identity(folder).get("fingerprint", ""))
+            return subject_of(store, checkpoint).name, (checkpoint.config.model.name, fingerprint)
+    rows = store.query(
+        "SELECT config, model FROM evaluations LEFT JOIN runs ON runs.id = run WHERE subject = ? LIMIT 1", text
     )
+    if not rows:
+        newest = store.query("SELECT DISTINCT subject FROM evaluations ORDER BY id DESC LIMIT 5")
+        others = ", ".join(row["subject"] for row in newest) or "nothing else"
+        raise UserError(f"{text} is no checkpoint and was never evaluated; known: base, {others}")
+    if rows[0]["config"] is None:
+        return text, None
+    name = from_json(rows[0]["config"])["model"]["name"]
+    return text, (name, str(from_json(rows[0]["model"]).get("fingerprint", "")))
+
+
+def _base(store: Store, model: str, fingerprint: str) -> str:
+    """The untrained model as a subject; without a fingerprint the evaluated one, UserError if there are several."""
+    name = untrained(model, fingerprint).name
+    if fingerprint:
+        return name
+    subjects = [row["subject"] for row in store.query("SELECT DISTINCT subject FROM evaluations ORDER BY subject")]
+    found = [subject for subject in subjects if subject.rpartition(" ")[0] == name]
+    if len(found) > 1:
+        raise UserError(f"base is not one model: {', '.join(found)}; give one of these names")
+    return found[0] if found else name
 
 
 def check(config: Config, path: Path | None, *, as_json: bool = False) -> int:

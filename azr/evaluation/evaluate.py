@@ -41,8 +41,13 @@ class Subject:
     step: int | None = None
 
 
-def untrained(model: str) -> Subject:
-    return Subject(f"untrained {model}")
+def untrained(model: str, fingerprint: str = "") -> Subject:
+    """A model before training. The fingerprint tells the weights that once had the same name apart."""
+    return Subject(f"untrained {model} {fingerprint}".strip())
+
+
+def fingerprint_of(policy: Policy) -> str:
+    return str(policy.describe().get("fingerprint", ""))
 
 
 def select(benchmark: Benchmark, max_tasks: int = 0, split: str = "test") -> tuple[Problem, ...]:
@@ -75,7 +80,7 @@ def evaluate(
         store,
         subject.name,
         protocol.benchmark,
-        protocol.describe(),
+        protocol.describe(problems),
         protocol.hash,
         run=subject.run,
         step=subject.step,

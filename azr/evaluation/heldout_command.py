@@ -10,7 +10,7 @@ from azr.checkpoint import load_checkpoint
 from azr.config import Config
 from azr.errors import UserError
 from azr.evaluation import heldout, heldout_scores
-from azr.evaluation.command import load_subject, load_untrained, named_subject, showing
+from azr.evaluation.command import load_subject, load_untrained, named_subjects, showing
 from azr.executor import Executor
 from azr.heldout import HeldOut
 from azr.records import Task
@@ -71,7 +71,7 @@ def compare(config: Config, workspace: Path, first: str, second: str, *, as_json
     if not kinds:
         raise UserError(f"no held-out set at {place.held_out}: make one with azr heldout make")
     with Store.open_readonly(place.database) as store:
-        subjects = [named_subject(config, store, text) for text in (first, second)]
+        subjects = named_subjects(config, store, workspace, first, second)
         found = [heldout_scores.compare(store, kind, *subjects) for kind in heldout.TYPES if kind in kinds]
     if as_json:
         print(json.dumps({comparison.before.type: comparison.summary() for comparison in found}))

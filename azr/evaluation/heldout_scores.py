@@ -18,6 +18,7 @@ from azr.errors import UserError
 from azr.evaluation.core import mcnemar, wilson
 from azr.evaluation.evaluate import Subject
 from azr.evaluation.heldout import TYPES
+from azr.evaluation.protocols import engine
 from azr.evaluation.results import check_samples
 from azr.executor import Executor
 from azr.policy.base import Policy, Progress
@@ -84,12 +85,14 @@ def score(
         if not own:
             continue
         ids = sorted(task.id for task in own)
+        chat_tokens = config.proposal_tokens + policy.thinking_tokens
         protocol = {
             "name": "heldout",
             "style": policy.style,
             "temperature": 0.0,
-            "max_new_tokens": config.answer_tokens if policy.style == "completion" else config.proposal_tokens,
-            "precision": str(policy.describe().get("generation_precision", "")),
+            "max_new_tokens": config.answer_tokens if policy.style == "completion" else chat_tokens,
+            "limits": {"cpu_seconds": executor.config.cpu_seconds, "memory_mb": executor.config.memory_mb},
+            "engine": engine(policy),
             "data": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16],
             "rules": RULES,
         }

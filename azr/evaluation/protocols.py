@@ -1,7 +1,7 @@
 """How a benchmark is put to a model: prompt, sampling, stops, and how the answer is read. Each way has a name and hash.
 
 Two scores are comparable only if their protocols are: the hash covers the data, every prompt, the sampling, the limits,
-the reading and judging rules, and the precision that the model generated with.
+the reading and judging rules, and what the model generated with: backend, quantization, precision.
 
 - `completion` continues text. HumanEval and the EvalPlus sets: the stub (0-shot). MBPP: three solved tasks before it
   (`mbpp-3shot`, Austin et al. 2021). APPS: its own QUESTION/ANSWER form. CRUXEval: the solver's prompt of the training.
@@ -22,20 +22,24 @@ from azr.errors import UserError
 from azr.evaluation import extraction
 from azr.evaluation.extraction import Extraction
 from azr.evaluation.problems import Benchmark, InputPrediction, OutputPrediction, Problem, StandardInput
-from azr.evaluation.scoring import CPU_SECONDS
+from azr.evaluation.scoring import LIMITS, RULES
 from azr.policy.base import Policy
 from azr.records import Pair, Sampling, Task
 
-RULES = 1  # version of extraction and judging: raise it when a change can alter a score
 STYLES = ("completion", "chat", "azr-think")
 _HUMANEVAL_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\nassert", "\n```")
 _TOKENS = {"completion": 512, "chat": 1024, "azr-think": 2048}
 _PREDICTION_TOKENS = {"completion": 64, "chat": 256, "azr-think": 2048}
+# Published protocols that ours agrees with, by (benchmark, own name), and the tasks that their scores are on.
+_PUBLISHED = {
+    ("humaneval", "completion"): ("0-shot", frozenset(f"HumanEval/{number}" for number in range(164))),
+    ("mbpp", "mbpp-3shot"): ("3-shot", frozenset(map(str, range(11, 511)))),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One way of asking one benchmark. `comparable` names the published protocols whose scores may stand beside it."""
+    """One way of asking one benchmark."""
 
     name: str
     benchmark: str
@@ -46,22 +50,31 @@ class Protocol:
     max_new_tokens: int
     stop: tuple[str, ...]
     seed: int
-    cpu_seconds: float
+    limits: dict[str, float]
     rules: int
-    precision: str
-    comparable: tuple[str, ...]
+    engine: dict[str, str]
 
     @property
     def hash(self) -> str:
-        values = asdict(self)
-        del values["comparable"]  # says something about the protocol, and is no part of it
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
-    def describe(self) -> dict[str, Any]:
-        return {**asdict(self), "stop": list(self.stop), "comparable": list(self.comparable)}
+    def describe(self, problems: Sequence[Problem]) -> dict[str, Any]:
+        """As JSON values. `comparable`: the published protocols whose scores may stand beside one on these problems."""
+        return {**asdict(self), "stop": list(self.stop), "comparable": self._comparable(problems)}
+
+    def _comparable(self, problems: Sequence[Problem]) -> list[str]:
+        published, tasks = _PUBLISHED.get((self.benchmark, self.name), ("", frozenset()))
+        shortened = self.temperature > 0 or self.max_new_tokens < _TOKENS[self.style]
+        return [] if shortened or {problem.id for problem in problems} != tasks else [published]
 
     def sampling(self, seed: int) -> Sampling:
-        return Sampling(self.max_new_tokens, self.temperature, self.stop, seed)
+        return Sampling(self.max_new_tokens, self.temperature, self.stop, seed, chat=self.style != "completion")
+
+
+def engine(policy: Policy) -> dict[str, str]:
+    """What of the machinery can alter what a model generates; of a policy that does not say, PyTorch unquantised."""
+    known = {"backend": "torch", "quantization": "none", "generation_precision": "", **policy.describe()}
+    return {name: str(known[name]) for name in ("backend", "quantization", "generation_precision")}
 
 
 def choose(
@@ -81,7 +94,6 @@ def choose(
     digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
     prediction = isinstance(benchmark.problems[0].checks[0], (InputPrediction, OutputPrediction))
     tokens = (_PREDICTION_TOKENS if prediction else _TOKENS)[style]
-    precision = str(policy.describe().get("generation_precision", ""))
     protocol = Protocol(
         name="mbpp-3shot" if shots else style,
         benchmark=benchmark.name,
@@ -92,20 +104,11 @@ def choose(
         max_new_tokens=max_new_tokens or tokens,
         stop=_stops(benchmark.name, style),
         seed=seed,
-        cpu_seconds=CPU_SECONDS,
+        limits=LIMITS,
         rules=RULES,
-        precision=precision,
-        comparable=_comparable(benchmark.name, style, temperature),
+        engine=engine(policy),
     )
     return protocol, texts
-
-
-def _comparable(benchmark: str, style: str, temperature: float) -> tuple[str, ...]:
-    if temperature > 0:
-        return ()
-    if style == "completion":
-        return {"humaneval": ("0-shot",), "mbpp": ("3-shot",)}.get(benchmark, ())
-    return ()
 
 
 def _stops(benchmark: str, style: str) -> tuple[str, ...]:

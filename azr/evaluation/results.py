@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,23 +159,27 @@ def table(results: Sequence[Result], references: Sequence[Reference] = ()) -> st
     return "\n".join(lines)
 
 
-def sample_lines(store: Store, evaluation: int) -> Iterator[str]:
-    """The samples of an evaluation as JSON lines."""
+def sample_lines(store: Store, evaluation: int, result: Result) -> Iterator[str]:
+    """The samples that the result counts, as JSON lines."""
     for row in store.query(
-        "SELECT * FROM evaluation_samples WHERE evaluation = ? ORDER BY task_id, sample", evaluation
+        "SELECT * FROM evaluation_samples WHERE evaluation = ? AND status != 'unscored' ORDER BY task_id, sample",
+        evaluation,
     ):
-        del row["evaluation"]
-        yield json.dumps({**row, "correct": bool(row["correct"])})
+        samples, _ = result.counts.get(row["task_id"], (0, 0))
+        if row["sample"] < samples:
+            del row["evaluation"]
+            yield json.dumps({"benchmark": result.benchmark, **row, "correct": bool(row["correct"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A second subject against a first on the tasks that both have. Gained and lost are task ids."""
+    """A second subject against a first on the tasks and samples that both have. Gained and lost are task ids."""
 
     first: str
     second: str
     benchmark: str
     tasks: int
+    samples: int  # of all tasks, of each subject
     first_score: float
     second_score: float
     gained: tuple[str, ...]
@@ -193,6 +197,7 @@ class Comparison:
             "first": self.first,
             "second": self.second,
             "tasks": self.tasks,
+            "samples": self.samples,
             "first_pass@1": self.first_score,
             "second_pass@1": self.second_score,
             "difference": self.second_score - self.first_score,
@@ -211,7 +216,7 @@ class Comparison:
         needed = found["smallest_significant_gain"]
         lines = [
             f"{self.benchmark}: {self.first} {self.first_score:.1%} → {self.second} {self.second_score:.1%} "
-            f"({found['difference'] * 100:+.1f} points) on {self.tasks} tasks",
+            f"({found['difference'] * 100:+.1f} points) on {self.tasks} tasks, {self.samples} samples each",
             f"  gained {len(self.gained)}, lost {len(self.lost)}; McNemar p = {self.p_value:.3g}: {verdict} at 0.05",
             f"  with so many differing tasks {f'a gain of {needed}' if needed else 'no gain'} would be significant; "
             f"an effect of {found['smallest_detectable_effect'] * 100:.1f} points would be found 4 times in 5",
@@ -227,8 +232,9 @@ class Comparison:
 def compare(store: Store, benchmark: str, first: str, second: str, force: bool = False) -> Comparison:
     """The newest finished evaluations of two subjects under a protocol that both have.
 
-    A task counts as gained (lost) if its share of right samples rose (fell); with one sample a task this is McNemar's
-    test. Raises UserError where a subject was not evaluated, or where the protocols differ, unless forced.
+    A task counts as gained (lost) if its share of right samples rose (fell), of the samples that both have; with one
+    sample a task this is McNemar's test. Raises UserError where a subject was not evaluated, or where the protocols
+    differ, unless forced.
     """
     heads = {}
     for subject in (first, second):
@@ -252,15 +258,18 @@ def compare(store: Store, benchmark: str, first: str, second: str, force: bool =
             )
         pairs = [(heads[first][0], heads[second][0])]
     a, b = pairs[0]
-    before, after = _rates(store, a["id"]), _rates(store, b["id"])
-    common = sorted(before.keys() & after.keys())
-    if not common:
+    samples = _samples(store, a["id"]), _samples(store, b["id"])
+    shared = samples[0].keys() & samples[1].keys()
+    if not shared:
         raise UserError(f"{first} and {second} share no scored task of {benchmark}")
+    before, after = (_rates({key: own[key] for key in shared}) for own in samples)
+    common = sorted(before)
     return Comparison(
         first,
         second,
         benchmark,
         len(common),
+        len(shared),
         sum(before[task] for task in common) / len(common),
         sum(after[task] for task in common) / len(common),
         tuple(task for task in common if after[task] > before[task]),
@@ -276,7 +285,7 @@ def scores_without(store: Store, benchmark: str, hits: set[str]) -> list[dict[st
         "SELECT id, subject, protocol_hash FROM evaluations WHERE benchmark = ? AND result IS NOT NULL ORDER BY id",
         benchmark,
     ):
-        rates = _rates(store, head["id"])
+        rates = _rates(_samples(store, head["id"]))
         clean = [rate for task, rate in rates.items() if task not in hits]
         scores.append(
             {
@@ -291,15 +300,22 @@ def scores_without(store: Store, benchmark: str, hits: set[str]) -> list[dict[st
     return scores
 
 
-def _rates(store: Store, evaluation: int) -> dict[str, float]:
-    """Share of right samples per task. Raises UserError if the score was told of more samples than are stored."""
+def _samples(store: Store, evaluation: int) -> dict[tuple[str, int], bool]:
+    """Whether each sample, by task and number, is right. Raises UserError if the score was told of more samples."""
     rows = store.query(
-        "SELECT task_id, AVG(correct) AS rate, COUNT(*) AS samples FROM evaluation_samples "
-        "WHERE evaluation = ? AND status != 'unscored' GROUP BY task_id",
+        "SELECT task_id, sample, correct FROM evaluation_samples WHERE evaluation = ? AND status != 'unscored'",
         evaluation,
     )
-    check_samples(store, evaluation, sum(row["samples"] for row in rows))
-    return {row["task_id"]: row["rate"] for row in rows}
+    check_samples(store, evaluation, len(rows))
+    return {(row["task_id"], row["sample"]): bool(row["correct"]) for row in rows}
+
+
+def _rates(samples: Mapping[tuple[str, int], bool]) -> dict[str, float]:
+    """Share of right samples per task."""
+    grouped: dict[str, list[bool]] = {}
+    for (task, _), correct in samples.items():
+        grouped.setdefault(task, []).append(correct)
+    return {task: sum(own) / len(own) for task, own in grouped.items()}
 
 
 def check_samples(store: Store, evaluation: int, stored: int) -> None:

@@ -12,12 +12,12 @@ from azr.evaluation.benchmarks.source import read_rows
 from azr.evaluation.evaluate import Progress
 from azr.evaluation.problems import Benchmark, Problem
 from azr.evaluation.results import Result, result_of
-from azr.evaluation.scoring import CPU_SECONDS, Score, Scorer
+from azr.evaluation.scoring import LIMITS, RULES, Score, Scorer
 from azr.rows import EvaluationSampleRow
 from azr.store import Evaluation, Store
 
 _ID_KEYS = ("task_id", "problem_id", "id")
-RULES = 1
+_PREFIXES = {"humaneval": "humaneval", "humaneval+": "humaneval", "mbpp": "mbpp", "mbpp+": "mbpp"}
 
 
 def read_solutions(path: Path, benchmark: Benchmark) -> dict[str, list[str]]:
@@ -30,7 +30,7 @@ def read_solutions(path: Path, benchmark: Benchmark) -> dict[str, list[str]]:
     problems |= dict.fromkeys(benchmark.untested)
     found: dict[str, list[str]] = {}
     for number, row in enumerate(read_rows(path), 1):
-        task = _find(row, problems)
+        task = _find(row, problems, _PREFIXES.get(benchmark.name))
         if task is None:
             shown = next((repr(row[key]) for key in _ID_KEYS if key in row), "no id")
             raise UserError(f"{path}, record {number}: {shown} is no task of {benchmark.name} ({benchmark.source})")
@@ -47,14 +47,16 @@ def read_solutions(path: Path, benchmark: Benchmark) -> dict[str, list[str]]:
     return found
 
 
-def _find(row: dict[str, Any], known: Mapping[str, Problem | None]) -> str | None:
-    """The benchmark's own id; `12` and `"Mbpp/12"` name the same task where the benchmark writes either."""
+def _find(row: dict[str, Any], known: Mapping[str, Problem | None], prefix: str | None) -> str | None:
+    """The benchmark's own id; `12` and `"Mbpp/12"` name the same task of a benchmark with that prefix, of no other."""
     given = next((row[key] for key in _ID_KEYS if key in row), None)
     if given is None or isinstance(given, bool):
         return None
-    number = str(given).rpartition("/")[2]
-    prefix = next(iter(known)).rpartition("/")[0]
-    return next((name for name in (str(given), number, f"{prefix}/{number}") if name in known), None)
+    before, slash, number = str(given).rpartition("/")
+    if slash and before.lower() != prefix:
+        return None
+    own = next(iter(known)).rpartition("/")[0]
+    return next((name for name in (number, f"{own}/{number}") if name in known), None)
 
 
 def score_solutions(
@@ -70,13 +72,17 @@ def score_solutions(
     """The result, and the evaluation's id in the store. What a task has fewer than others is missing."""
     found = read_solutions(path, benchmark)
     samples = max(map(len, found.values()), default=1)
+    if max(ks) > samples:
+        raise UserError(
+            f"pass@{max(ks)} needs as many solutions of a task, and {path} has {samples} at most: lower --k"
+        )
     items = [(problem, solution) for problem in problems for solution in found.get(problem.id, ())]
     scores = iter(scorer.score(items, lambda done, total: progress("scoring", done, total)))
     protocol = {
         "name": "solutions",
         "benchmark": benchmark.name,
         "data": benchmark.digest,
-        "cpu_seconds": CPU_SECONDS,
+        "limits": LIMITS,
         "rules": RULES,
     }
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

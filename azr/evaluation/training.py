@@ -11,7 +11,7 @@ from pathlib import Path
 from azr.config import Config
 from azr.errors import UserError
 from azr.evaluation import benchmarks, protocols
-from azr.evaluation.evaluate import Progress, Subject, evaluate, select, untrained
+from azr.evaluation.evaluate import Progress, Subject, evaluate, fingerprint_of, select, untrained
 from azr.evaluation.results import Result, table
 from azr.evaluation.scoring import Scorer, evaluation_executor
 from azr.executor.programs import ProgramSandbox
@@ -32,6 +32,11 @@ def due(config: Config, step: int) -> bool:
     return every > 0 and (step % every == 0 or step == config.train.steps)
 
 
+def wanted(config: Config) -> tuple[str, ...]:
+    """The benchmarks of a training; none where it is not evaluated. Raises UserError for an unknown name."""
+    return benchmarks.names_of(",".join(config.evaluation.benchmarks)) if config.evaluation.every else ()
+
+
 def evaluate_during_training(
     config: Config, policy: Policy, run: Run, step: int, progress: Progress = lambda phase, done, total: None
 ) -> list[Result]:
@@ -40,16 +45,18 @@ def evaluate_during_training(
     What is stored already is not repeated. A benchmark whose data cannot be had is logged as an event, and skipped: a
     training does not die of it.
     """
-    subject = untrained(config.model.name) if step == 0 else Subject(f"{run.name}/step-{step:04d}", run.id, step)
+    subject = Subject(f"{run.name}/step-{step:04d}", run.id, step)
+    if step == 0:
+        subject = untrained(config.model.name, fingerprint_of(policy))
     path = Path(config.evaluation.data_dir) if config.evaluation.data_dir else None
     results = []
     with evaluation_executor(config.executor) as executor:
         scorer = Scorer(ProgramSandbox(executor))
-        for name in config.evaluation.benchmarks:
+        for name in wanted(config):
             try:
                 benchmark = benchmarks.load(name, path)
                 protocol, prompts = protocols.choose(benchmark, policy)
-            except (UserError, KeyError) as error:
+            except UserError as error:
                 run.record_event(step, "evaluation", f"{name} skipped: {error}")
                 log.warning("evaluation on %s skipped: %s", name, error)
                 continue
