@@ -3,7 +3,7 @@
 The sums count what the policies keep (see `policy/`): weights as they are stored, the adapter with gradient and Adam's
 two moments, keys and values of the rows that decode together, and what one micro-batch keeps for its backward pass.
 Sampling and learning follow one another, so the peak has the larger of the two. Constants were measured on SmolLM2-135M
-(see docs/hardware.md). The step's time is an upper bound: every completion at its longest.
+(see docs/hardware.md).
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from azr.config import Config
+from azr.config import Config, ModelConfig
 from azr.errors import UserError
-from azr.policy.auto import Machine, this_machine
+from azr.policy.auto import UNUSED_GPU, Machine, this_machine
 from azr.policy.choice import backend_of
-from azr.policy.geometry import Geometry, UnknownShape, geometry_of
+from azr.policy.geometry import EMBEDDED, Geometry, UnknownShape, geometry_of
 
 GIB = 1 << 30
 # By path: interpreter, libraries and buffers kept for reuse; numbers that a block keeps a token for its backward pass,
 # so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to a run of the embedded model.
 RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
 BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
-HEAD_TOKENS, HEAD_COPIES = 256, 4  # logits rows at a time (as in update.py), and arrays of their size at once
+# Logits rows at a time, and arrays of their size at once. update.py takes half as many as mlx_update.py: the constants
+# above were fitted with these.
+HEAD_TOKENS, HEAD_COPIES = 256, 4
 ROWS = {"torch": 256, "mlx": 64}
 TORCH_CACHE = 3 << 29  # as in generation.py
 CHECKPOINT_FROM = 2 << 30
@@ -38,6 +40,7 @@ class Plan:
     backend: str
     precision: str
     quantized: bool
+    mixed: bool  # sampling and learning may differ in precision, so that each holds weights of its own
     weights: int
     adapter: int
     optimizer: int
@@ -75,7 +78,9 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         backend == "mlx" and (model.quantization == "auto" or geometry.weight_bits < 16)
     )
     device = _device(backend, packed, machine)
-    precision = _precision(config, device, packed or backend == "mlx")
+    one_set = packed or backend == "mlx"
+    precision = _precision(config, machine, device, one_set)
+    mixed = not one_set and model.generation_precision != model.update_precision
     size = 2 if precision == "bfloat16" else 4
     budget = memory_budget(machine, device)
     rank = model.lora_rank
@@ -88,8 +93,8 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     kept = kept_bytes(path, geometry, tokens, size, checkpointed)
     logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * HEAD_COPIES
     return Plan(
-        name=model.name, backend=backend, precision=precision, quantized=packed,
-        weights=_weights(geometry, backend, packed, size),
+        name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
+        weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
         cache=_cache(config, geometry, backend, size, rows, length), rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
@@ -116,10 +121,18 @@ def preflight(config: Config, machine: Machine | None = None) -> Plan:
 
 def planned(config: Config) -> str:
     """The plan in one line. What has no shape that could be planned may train all the same."""
+    machine = this_machine()
     try:
-        return preflight(config).line()
+        plan = preflight(config, machine)
+        return "; ".join(filter(None, (plan.line(), warning(plan, machine))))
     except UnknownShape as error:
         return f"not planned ({error})"
+
+
+def warning(plan: Plan, machine: Machine) -> str:
+    """What the user may not expect of a plan, in one line; empty without."""
+    missed = machine.unused_gpu and plan.quantized and plan.backend == "torch"
+    return f"planned for the CPU: {UNUSED_GPU}" if missed else ""
 
 
 def largest_micro_batch(config: Config, machine: Machine) -> int:
@@ -135,9 +148,8 @@ def largest_micro_batch(config: Config, machine: Machine) -> int:
 def table(plan: Plan) -> str:
     """The budget for people."""
     how = "blocks computed twice" if plan.checkpointed else "kept whole"
-    bits = "4 bit" if plan.quantized else f"{plan.precision} (and float32 masters)"
     lines = [
-        ("weights", plan.weights, bits),
+        ("weights", plan.weights, _held(plan)),
         ("adapter", plan.adapter, "float32"),
         ("gradient and optimizer", plan.optimizer, "float32"),
         ("cache", plan.cache, f"{plan.rows} rows x {plan.length} tokens, {plan.precision}"),
@@ -149,6 +161,17 @@ def table(plan: Plan) -> str:
     ]
     head = f"{plan.name} with {plan.backend}"
     return "\n".join([head, *(f"  {name:<24}{gigabytes(size):>10}  {note}" for name, size, note in lines)])
+
+
+def completion_tokens(config: Config) -> tuple[int, int]:
+    """The longest proposal and the longest answer, in tokens. They depend on the style (see `solver.attempt`)."""
+    model, tasks = config.model, config.tasks
+    # Whether a model has a chat template is known once it is loaded: others than the embedded one count as if.
+    if model.style == "chat" or (model.style == "auto" and model.name != EMBEDDED):
+        longest = tasks.proposal_tokens + model.thinking_tokens
+        return longest, longest
+    answers = (tasks.answer_tokens, tasks.proposal_tokens if "induction" in tasks.types else 0)
+    return tasks.proposal_tokens, max(answers)
 
 
 def block_width(path: str, geometry: Geometry) -> int:
@@ -190,14 +213,15 @@ def _device(backend: str, packed: bool, machine: Machine) -> str:
     return "cuda" if packed and machine.cuda_memory else "cpu"
 
 
-def _precision(config: Config, device: str, one_set: bool) -> str:
+def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> str:
     """bfloat16 where `auto` will take it; a CPU's `auto` is measured later, and float32 is the larger."""
-    asked = {config.model.generation_precision, config.model.update_precision} - {"auto"}
+    phases = {config.model.generation_precision, config.model.update_precision}
+    asked = phases - {"auto"}
     if one_set and asked:
         return asked.pop()
     if not asked:
-        return "float32" if device == "cpu" else "bfloat16"
-    return "float32" if "float32" in asked or len(asked) == 1 else asked.pop()
+        return "bfloat16" if device == "metal" or (device == "cuda" and machine.cuda_bfloat16) else "float32"
+    return "bfloat16" if phases == {"bfloat16"} else "float32"
 
 
 def _weights(geometry: Geometry, backend: str, packed: bool, size: int) -> int:
@@ -210,10 +234,25 @@ def _weights(geometry: Geometry, backend: str, packed: bool, size: int) -> int:
     return int(geometry.linear_parameters * 0.516 + geometry.embedding_parameters * size)  # scales in 8 bit
 
 
+def _weights_in_two(geometry: Geometry, model: ModelConfig) -> int:
+    """Float32 masters, a copy that samples, and with LoRA the linear layers once more, merged, for the update."""
+    sampled = 2 if model.generation_precision == "bfloat16" else 4
+    merged = geometry.linear_parameters * (6 - sampled) if model.adapter == "lora" else 0
+    return geometry.parameters * (4 + sampled) + merged
+
+
+def _held(plan: Plan) -> str:
+    """In which form the weights are held."""
+    if plan.quantized:
+        return "4 bit"
+    if plan.backend == "mlx":
+        return plan.precision
+    return f"float32 masters and {'a copy for each phase' if plan.mixed else f'a copy in {plan.precision}'}"
+
+
 def _longest(config: Config) -> int:
-    """Tokens of the longest row: a proposer's prompt and its completion."""
-    prompt = PROMPT_TOKENS + config.tasks.references * REFERENCE_TOKENS
-    return prompt + config.tasks.proposal_tokens + config.model.thinking_tokens
+    """Tokens of the longest row: a proposer's prompt and the longest completion."""
+    return PROMPT_TOKENS + config.tasks.references * REFERENCE_TOKENS + max(completion_tokens(config))
 
 
 def _rows(config: Config, geometry: Geometry, backend: str, size: int, length: int, budget: int) -> int:
@@ -237,7 +276,7 @@ def _cache(config: Config, geometry: Geometry, backend: str, size: int, rows: in
     token = geometry.cache_bytes(size)
     if backend == "mlx":  # every row has its own copy of its prompt
         return rows * 2 * token * (-(-length // 256) * 256)
-    own = config.tasks.proposal_tokens + config.model.thinking_tokens
+    own = max(completion_tokens(config))
     group = min(config.tasks.proposals_per_prompt, config.tasks.attempts)
     return min(TORCH_CACHE, token * (rows * own + -(-rows // group) * (length - own)))
 

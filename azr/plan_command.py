@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from azr.config import Config
-from azr.plan import largest_micro_batch, plan_of, table
+from azr.plan import largest_micro_batch, plan_of, table, warning
 from azr.plan_time import step_seconds
 from azr.policy.auto import resolve_model, this_machine
 from azr.policy.geometry import geometry_of
@@ -19,6 +19,8 @@ def run(config: Config) -> int:
     machine = this_machine()
     plan = plan_of(config, machine)
     print(table(plan))
+    if warned := warning(plan, machine):
+        print(warned, file=sys.stderr)
     if not plan.fits:
         best = largest_micro_batch(config, machine)
         way = f"--set train.micro_batch_tokens={best} fits" if best else "no micro-batch fits: take a smaller model"
@@ -30,7 +32,7 @@ def run(config: Config) -> int:
         print(f"time: {error.name} is not installed, so nothing could be timed")
         return 0
     print(
-        f"time of a step: at most {seconds['step']:,.0f} s ({seconds['sampling']:,.0f} s sampling, "
+        f"time of a step: about {seconds['step']:,.0f} s ({seconds['sampling']:,.0f} s sampling, "
         f"{seconds['learning']:,.0f} s learning), if every completion is as long as it may be; "
         f"{config.train.steps} steps: {config.train.steps * seconds['step'] / 3600:,.1f} h"
     )

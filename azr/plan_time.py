@@ -1,4 +1,6 @@
-"""How long a step will take at most: the model's largest product is timed here, and the step's products are counted."""
+"""How long a step will take with every completion at its longest: the model's largest product is timed here, and the
+products of a step are counted. Attention, longer prompts than usual and the untrained model's attempts are not.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from azr.config import Config
-from azr.plan import PROMPT_TOKENS, REFERENCE_TOKENS, Plan
+from azr.plan import PROMPT_TOKENS, REFERENCE_TOKENS, Plan, completion_tokens
 from azr.policy.geometry import Geometry
 
 SAMPLING_ROWS, UPDATE_ROWS = 64, 256
@@ -17,7 +19,7 @@ def step_seconds(config: Config, plan: Plan, geometry: Geometry) -> dict[str, fl
     """Seconds of sampling, of learning, and of both, when every completion is as long as it may be."""
     product = _mlx_product(geometry, plan) if plan.backend == "mlx" else _torch_product(geometry, plan)
     rows = min(SAMPLING_ROWS, plan.rows)
-    sampled, prompts = _tokens(config)
+    sampled, prompts = tokens_of(config)
     work = 2 * (geometry.linear_parameters + geometry.vocabulary * geometry.hidden)
     size = 2 * geometry.hidden * geometry.intermediate
     slow, fast = _rate(product, rows) * size, _rate(product, UPDATE_ROWS) * size  # operations a second
@@ -27,11 +29,11 @@ def step_seconds(config: Config, plan: Plan, geometry: Geometry) -> dict[str, fl
     return {"sampling": sampling, "learning": learning, "step": sampling + learning}
 
 
-def _tokens(config: Config) -> tuple[int, int]:
-    """Tokens sampled and tokens of prompts, a step."""
-    tasks, thinking = config.tasks, config.model.thinking_tokens
-    proposals = tasks.prompts * tasks.proposals_per_prompt * (tasks.proposal_tokens + thinking)
-    answers = tasks.solved * tasks.attempts * (tasks.answer_tokens + thinking)
+def tokens_of(config: Config) -> tuple[int, int]:
+    """Tokens sampled, at most, and tokens of prompts, a step."""
+    tasks, (proposal, answer) = config.tasks, completion_tokens(config)
+    proposals = tasks.prompts * tasks.proposals_per_prompt * proposal
+    answers = tasks.solved * tasks.attempts * answer
     prompt = PROMPT_TOKENS + tasks.references * REFERENCE_TOKENS
     return proposals + answers, (tasks.prompts + tasks.solved) * prompt
 

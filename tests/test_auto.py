@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
@@ -48,6 +50,39 @@ def test_auto_is_the_default_and_is_resolved_in_one_line(monkeypatch: pytest.Mon
     assert resolve_model(kept)[0].model.lora_rank == 3
     named = Config(model=ModelConfig(name=EMBEDDED))
     assert resolve_model(named) == (named, "")
+
+
+@pytest.mark.parametrize(
+    ("machine", "model", "needed"),
+    [
+        (Machine(True, 48 * GIB, packages=BOTH), {"backend": "torch"}, f"{QWEN_MLX} needs model.backend=mlx"),
+        (Machine(True, 48 * GIB, packages=BOTH), {"quantization": "none"}, f"{QWEN_MLX} needs model.quantization=4bit"),
+        (Machine(False, 64 * GIB, 24 * GIB, packages=BOTH), {"backend": "mlx"}, f"{QWEN} needs model.backend=torch"),
+    ],
+)
+def test_auto_takes_a_model_that_what_was_set_can_load(
+    machine: Machine, model: dict[str, Any], needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "this_machine", lambda: machine)
+    config, line = resolve_model(Config(model=ModelConfig(**model)))
+    assert config.model.name == EMBEDDED
+    assert needed in line and "\n" not in line
+    assert {key: getattr(config.model, key) for key in model} == model
+
+
+@pytest.mark.parametrize(("usable", "capability"), [(True, "8.6"), (True, "7.5"), (False, "8.6")])
+def test_a_gpu_counts_where_pytorch_can_use_it(
+    usable: bool, capability: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '24576, {capability}'\necho '8192, 9.0'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: usable)
+    machine = auto.this_machine()
+    assert (machine.cuda_memory, machine.unused_gpu) == ((24 * GIB, False) if usable else (0, True))
+    assert machine.cuda_bfloat16 == (capability == "8.6")
+    if not usable:
+        assert "PyTorch cannot use it" in choose(replace(machine, apple_silicon=False))[1]
 
 
 def test_a_resumed_run_keeps_its_model(monkeypatch: pytest.MonkeyPatch) -> None:

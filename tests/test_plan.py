@@ -11,10 +11,12 @@ import pytest
 from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import largest_micro_batch, mlx_rows, plan_of, planned, preflight, table
-from azr.plan_time import step_seconds
-from azr.policy.auto import GIB, Machine
+from azr.plan import completion_tokens, largest_micro_batch, mlx_rows, plan_of, planned, preflight, table
+from azr.plan_time import step_seconds, tokens_of
+from azr.policy.auto import GIB, UNUSED_GPU, Machine
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
+from azr.policy.models import make_tiny_model
+from azr.policy.torch_policy import TorchPolicy
 
 MAC = Machine(True, 48 * GIB)
 CARD = Machine(False, 64 * GIB, 12 * GIB)
@@ -66,6 +68,38 @@ def test_full_training_and_float_weights_need_more() -> None:
     assert packed.weights < plan_of(config_of(QWEN), LAPTOP).weights / 5
 
 
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("generation", ["float32", "bfloat16"])
+@pytest.mark.parametrize("update", ["float32", "bfloat16"])
+def test_the_weights_that_pytorch_holds_are_planned(tmp_path: Path, adapter: str, generation: str, update: str) -> None:
+    folder = str(make_tiny_model(tmp_path, hidden=128))
+    precision: dict[str, Any] = {"generation_precision": generation, "update_precision": update}
+    config = config_of(folder, style="completion", adapter=adapter, threads=1, **precision)
+    found = plan_of(config, LAPTOP)
+    held = TorchPolicy(config.model, config.train).describe()["bytes"]
+    assert found.weights + found.adapter == pytest.approx(held, rel=0.02)  # norms are left out
+    assert found.mixed == (generation != update)
+    assert ("a copy for each phase" in table(found)) == found.mixed
+
+
+def test_a_gpu_without_bfloat16_is_planned_in_float32() -> None:
+    config = config_of(QWEN, quantization="4bit")
+    assert plan_of(config, replace(CARD, cuda_bfloat16=False)).precision == "float32"
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = replace(LAPTOP, unused_gpu=True)
+    monkeypatch.setattr("azr.plan.this_machine", lambda: machine)
+    line = planned(config_of(EMBEDDED, quantization="4bit"))
+    assert UNUSED_GPU in line and "\n" not in line
+    assert UNUSED_GPU not in planned(config_of(EMBEDDED))
+    monkeypatch.setattr(plan_command, "this_machine", lambda: replace(machine, memory=GIB))
+    plan_command.run(config_of(EMBEDDED, quantization="4bit"))
+    assert UNUSED_GPU in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_refused_with_the_largest_that_does() -> None:
     machine = Machine(False, 5 * GIB)
     config = config_of(micro_batch=32_768)
@@ -101,6 +135,28 @@ def test_the_command_says_whether_it_fits(capsys: pytest.CaptureFixture[str], mo
     assert plan_command.run(config_of()) == 1
     printed = capsys.readouterr()
     assert "DOES NOT FIT" in printed.out and "it does not fit" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("style", "types", "longest"),
+    [
+        ("chat", ("deduction",), (160, 160)),
+        ("chat", ("deduction", "induction"), (160, 160)),
+        ("completion", ("deduction",), (110, 40)),
+        ("completion", ("deduction", "induction"), (110, 110)),
+    ],
+)
+def test_completions_are_planned_at_their_longest(style: str, types: Any, longest: tuple[int, int]) -> None:
+    tasks = TasksConfig(types=types, prompts=2, proposals_per_prompt=3, solved=5, attempts=7)
+    config = Config(model=ModelConfig(name=QWEN, style=style, thinking_tokens=50), tasks=tasks)
+    assert completion_tokens(config) == longest
+    assert tokens_of(config)[0] == 2 * 3 * longest[0] + 5 * 7 * longest[1]
+    assert plan_of(config, LAPTOP).length == plan_of(config_of(thinking_tokens=50), LAPTOP).length - 110 + longest[0]
+
+
+def test_the_embedded_model_does_not_think_and_others_may() -> None:
+    assert completion_tokens(config_of(EMBEDDED, thinking_tokens=50)) == (110, 110)
+    assert completion_tokens(config_of(QWEN, thinking_tokens=50)) == (160, 160)
 
 
 def test_the_time_of_a_step_grows_with_its_tokens() -> None:

@@ -17,6 +17,7 @@ from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX
 
 GIB = 1 << 30
 MAC_MEMORY, CUDA_MEMORY = 24 * GIB, 23 * GIB // 2  # cards sold with 12 GB report a little less
+UNUSED_GPU = "nvidia-smi shows a GPU, but this PyTorch cannot use it (a build for the CPU?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,22 @@ class Machine:
 
     apple_silicon: bool
     memory: int
-    cuda_memory: int = 0  # of the first GPU; 0 without one
+    cuda_memory: int = 0  # of the first GPU that PyTorch can use; 0 without one
     packages: frozenset[str] = frozenset()  # of mlx_lm and bitsandbytes, those installed
+    cuda_bfloat16: bool = True  # whether that GPU computes in bfloat16, which older ones emulate
+    unused_gpu: bool = False  # nvidia-smi shows a GPU that PyTorch cannot use
 
 
 def this_machine() -> Machine:
-    """Without torch, which takes seconds to import."""
+    """Without torch, which takes seconds to import, unless there is a GPU that it may not be able to use."""
+    cuda_memory, cuda_bfloat16 = _first_gpu()
+    unused_gpu = cuda_memory > 0 and not _torch_has_cuda()
     return Machine(
         apple_silicon=sys.platform == "darwin" and platform.machine() == "arm64",
         memory=psutil.virtual_memory().total,
-        cuda_memory=_cuda_memory(),
+        cuda_memory=0 if unused_gpu else cuda_memory,
+        cuda_bfloat16=cuda_bfloat16,
+        unused_gpu=unused_gpu,
         packages=frozenset(name for name in ("mlx_lm", "bitsandbytes") if importlib.util.find_spec(name)),
     )
 
@@ -51,6 +58,8 @@ def choose(machine: Machine) -> tuple[dict[str, Any], str]:
         if "bitsandbytes" in machine.packages:
             return {"name": QWEN, "backend": "torch", "quantization": "4bit"}, found
         return {"name": EMBEDDED}, f"{found}, but bitsandbytes is not installed: pip install 'azr[nf4]' for {QWEN}"
+    if machine.unused_gpu:
+        return {"name": EMBEDDED}, UNUSED_GPU
     return {"name": EMBEDDED}, "no Apple Silicon with 24 GB and no CUDA GPU with 12 GB here"
 
 
@@ -65,6 +74,9 @@ def resolve_model(config: Config, saved: Config | None = None) -> tuple[Config, 
         keys = {key: getattr(saved.model, key) for key in ("name", "backend", "quantization")}
         return _with(config, keys), f"model: {saved.model.name}, the checkpoint's"
     keys, reason = choose(this_machine())
+    needed = [f"{key}={value}" for key, value in keys.items() if getattr(config.model, key) not in ("auto", value)]
+    if needed:
+        keys, reason = {"name": EMBEDDED}, f"{reason}, but {keys['name']} needs model.{needed[0]}"
     return _with(config, keys), f"model: {keys['name']} ({reason}; to choose: --set model.name=NAME)"
 
 
@@ -74,12 +86,20 @@ def _with(config: Config, keys: dict[str, Any]) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=kept)})
 
 
-def _cuda_memory() -> int:
+def _first_gpu() -> tuple[int, bool]:
+    """Its memory in bytes, 0 without one, and whether it computes in bfloat16 (from compute capability 8 on)."""
     if shutil.which("nvidia-smi") is None:
-        return 0
-    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return 0, False
+    command = ["nvidia-smi", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return int(done.stdout.split()[0]) << 20
+        memory, capability = done.stdout.splitlines()[0].split(",")
+        return int(memory) << 20, float(capability) >= 8
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return 0
+        return 0, False
+
+
+def _torch_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
