@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from azr.policy import attention_parts
 from azr.policy.attention import flash
 from azr.policy.choice import make_policy
 from azr.policy.models import make_tiny_model
-from azr.policy.nf4_policy import Nf4Policy
+from azr.policy.nf4_policy import Nf4Policy, resolve_precision
 from azr.records import Group, Sample, Sampling
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'azr[nf4]'")
@@ -30,10 +31,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def make(folder: Path, **train: Any) -> Nf4Policy:
+def make(folder: Path, precision: str = "float32", **train: Any) -> Nf4Policy:
     model = ModelConfig(
         name=str(folder), quantization="4bit", style="completion", lora_rank=4, lora_alpha=8, threads=1,
-        generation_precision="float32", update_precision="float32",
+        generation_precision=precision, update_precision=precision,
     )  # fmt: skip
     policy = make_policy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train), 1.0)
     assert isinstance(policy, Nf4Policy)
@@ -134,6 +135,18 @@ def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> No
         assert torch.equal(parameter, other.parameters[name])
 
 
+def test_a_checkpoint_is_loaded_in_another_precision(tiny: Path, tmp_path: Path) -> None:
+    policy, other = make(tiny, "bfloat16"), make(tiny)
+    metrics = policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(8, seed=1))))
+    assert metrics["skipped"] == 0 and metrics["logprob_gap"] < 0.1
+    policy.save(tmp_path)
+    other.load(tmp_path)
+    assert policy.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    packed = [dict(p.model.named_parameters()) for p in (policy, other)]
+    for name, weight in packed[0].items():
+        assert weight.dtype != torch.uint8 or torch.equal(weight, packed[1][name]), name
+
+
 def test_what_a_base_in_4_bit_cannot_do_is_refused(tiny: Path) -> None:
     model, train = ModelConfig(name=str(tiny), quantization="4bit"), TrainConfig()
     with pytest.raises(UserError, match=r"model\.adapter"):
@@ -141,6 +154,16 @@ def test_what_a_base_in_4_bit_cannot_do_is_refused(tiny: Path) -> None:
     mixed = {"generation_precision": "float32", "update_precision": "bfloat16"}
     with pytest.raises(UserError, match="both the same"):
         make_policy(model.model_copy(update=mixed), train, 1.0)
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "float32"), (8, "bfloat16")])
+def test_only_a_gpu_that_has_bfloat16_takes_it(major: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(major=major))
+    assert resolve_precision(ModelConfig(), torch.device("cuda")) == precision
+    assert resolve_precision(ModelConfig(), torch.device("cpu")) == "float32"
+    assert resolve_precision(ModelConfig(update_precision="bfloat16"), torch.device("cuda")) == "bfloat16"
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -32,7 +32,7 @@ STYLES = {EMBEDDED: "completion"}  # models whose prompt style is known; others:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A causal language model (in float32 unless asked otherwise), its tokenizer, and how it wants to be prompted."""
+    """A causal language model (in float32, or packed from it), its tokenizer, and how it wants to be prompted."""
 
     name: str
     model: Any
@@ -49,7 +49,6 @@ def load_model(
     name: str,
     style: str = "auto",
     quantization: Any = None,
-    dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> LoadedModel:
     """Weights, tokenizer and prompt style of a model. Raises UserError if it cannot be had or is none of ours."""
@@ -60,7 +59,7 @@ def load_model(
             config = AutoConfig.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=dtype, attn_implementation=ATTENTION, **placed
+                source, config=config, dtype=torch.float32, attn_implementation=ATTENTION, **placed
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -41,13 +41,13 @@ class Nf4Policy(TorchPolicy):
         precision = resolve_precision(model, self.device)
         self.generation_precision = self.update_precision = precision
         dtype = DTYPES[precision]
-        loaded = load_model(model.name, model.style, _quantization(dtype), dtype, self.device)
+        loaded = load_model(model.name, model.style, _quantization(), self.device)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
-        _keep_layout(self.model)
+        self.fingerprint = fingerprint_of(self.model)
         with self.device:
             check_supported(self.model, self.name)
-        self.fingerprint = fingerprint_of(self.model)
+        _compute_in(self.model, dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
             self.wrapped = self._add_adapter()
@@ -89,30 +89,41 @@ class Nf4Policy(TorchPolicy):
 
 
 def resolve_precision(config: ModelConfig, device: torch.device) -> str:
-    """The one precision of activations in both phases: `auto` is bfloat16 on CUDA, float32 on a CPU."""
+    """The one precision of activations in both phases: `auto` is bfloat16 on a GPU that has it, else float32."""
     asked = {config.generation_precision, config.update_precision} - {"auto"}
     if len(asked) > 1:
         raise UserError(
             "model.generation_precision and model.update_precision: a base in 4 bit samples and learns with one set of "
             "weights; give both the same"
         )
-    return asked.pop() if asked else "bfloat16" if device.type == "cuda" else "float32"
+    if asked:
+        return asked.pop()
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float32"
 
 
-def _quantization(dtype: torch.dtype) -> Any:
+def _quantization() -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )  # fmt: skip
 
 
-def _keep_layout(model: Any) -> None:
-    """bitsandbytes repacks weights in place for CPU inference, and the backward pass cannot read that layout."""
+def _compute_in(model: Any, dtype: torch.dtype) -> None:
+    """Brings a model packed from float32 to the precision of its activations; the packed weights stay as they are.
+
+    bitsandbytes would repack them in place for CPU inference, and the backward pass cannot read that layout.
+    """
     from bitsandbytes.nn import Linear4bit
 
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
     for module in model.modules():
         if isinstance(module, Linear4bit):
+            module.compute_dtype = module.weight.quant_state.dtype = dtype
             module.support_avx512bf16_for_cpu = False
 
 
