@@ -285,6 +285,20 @@ def test_the_saved_adapter_is_one_that_mlx_lm_loads(llama: Path, tmp_path: Path)
     assert not mx.allclose(model(ids), load_model(llama)[0](ids), atol=1e-2)
 
 
+@pytest.mark.parametrize("quantization", ["4bit", "none"])
+def test_a_checkpoint_is_loaded_in_another_precision(llama: Path, tmp_path: Path, quantization: str) -> None:
+    policy, (model, train) = make_policy(llama, quantization), settings_of(llama, quantization)
+    policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(8, seed=1))))
+    policy.save(tmp_path)
+    half = {"generation_precision": "bfloat16", "update_precision": "bfloat16"}
+    other = MlxPolicy(model.model_copy(update=half), train)
+    other.load(tmp_path)
+    assert other.model.model.norm.weight.dtype == mx.bfloat16
+    ids = mx.array([policy.generate(PROMPTS[:1], 1, Sampling(8, seed=1))[0].prompt_ids])
+    expected = policy.model(ids)
+    assert mx.linalg.norm((other.model(ids) - expected).reshape(-1)) < 0.1 * mx.linalg.norm(expected.reshape(-1))
+
+
 @pytest.mark.parametrize("file", ["adapter/adapters.safetensors", "optimizer.safetensors", "policy.json"])
 @pytest.mark.parametrize("damage", ["truncated", "gone"])
 def test_a_damaged_checkpoint_is_refused_and_changes_nothing(

@@ -7,15 +7,17 @@ the weights of one layer are dequantised for each product (the same numbers, and
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_model, quantize_model
@@ -39,6 +41,7 @@ class LoadedMlx:
     tokenizer: Any
     style: str
     end_ids: set[int]
+    fingerprint: str  # of the weights as they are published, whatever the precision here
 
 
 def on_metal() -> bool:
@@ -74,15 +77,13 @@ def load_mlx(config: ModelConfig, dtype: mx.Dtype) -> LoadedMlx:
         ) from error
     if config.quantization == "none" and "quantization" in found:
         raise UserError(f"model.quantization: {name!r} holds quantised weights; set model.quantization=auto")
-    model.update(tree_map(lambda w: w.astype(dtype) if mx.issubdtype(w.dtype, mx.floating) else w, model.parameters()))
-    mx.eval(model.parameters())
+    fingerprint = _cast(model, dtype)
     model.freeze()
     if not on_metal():
         _dequantise_for_products(model)
     _check_supported(model, name)
-    return LoadedMlx(
-        name, model, found, tokenizer, prompt_style(name, config.style, tokenizer), _ends(found, tokenizer)
-    )
+    style = prompt_style(name, config.style, tokenizer)
+    return LoadedMlx(name, model, found, tokenizer, style, _ends(found, tokenizer), fingerprint)
 
 
 def add_adapter(model: Any, rank: int, alpha: int, seed: int) -> dict[str, Any]:
@@ -136,6 +137,29 @@ def _check_supported(model: Any, name: str) -> None:
         raise UserError(refused) from error
     if not mx.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(mx.abs(theirs).max())):
         raise UserError(refused)
+
+
+def _cast(model: Any, dtype: mx.Dtype) -> str:
+    """Brings a lazily loaded model to one precision; returns the fingerprint that it had before.
+
+    Both are evaluated together, so that a weight is given back as soon as its cast is made.
+    """
+    weights = dict(tree_flatten(model.parameters()))
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    heads = {name: weight.reshape(-1)[:64].astype(mx.float32) for name, weight in weights.items()}
+    cast = [(name, w.astype(dtype) if mx.issubdtype(w.dtype, mx.floating) else w) for name, w in weights.items()]
+    model.update(tree_unflatten(cast))
+    del weights, cast
+    mx.eval(model.parameters(), heads)
+    return _fingerprint(shapes, heads)
+
+
+def _fingerprint(shapes: Mapping[str, tuple[int, ...]], heads: Mapping[str, mx.array]) -> str:
+    """Hash of every weight's name, shape and first values: tells models of one name and shape apart."""
+    digest = hashlib.sha256()
+    for name in sorted(shapes):
+        digest.update(f"{name}{shapes[name]}".encode() + np.array(heads[name]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _ends(config: dict[str, Any], tokenizer: Any) -> set[int]:

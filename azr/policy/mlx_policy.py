@@ -7,7 +7,6 @@ adapter is saved as mlx-lm saves it (`adapters.safetensors`, `adapter_config.jso
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,7 +46,7 @@ class MlxPolicy:
         loaded = load_mlx(model, DTYPES[self.precision])
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model, self.model_config = loaded.model, loaded.config
-        self.fingerprint = _fingerprint(self.model)
+        self.fingerprint = loaded.fingerprint
         self.base_parameters = _parameters(self.model)
         self.lora = add_adapter(self.model, model.lora_rank, model.lora_alpha, train.seed)
         self.optimizer = self._new_optimizer()
@@ -202,12 +201,3 @@ def _read_arrays(path: Path) -> dict[str, mx.array]:
         raise UserError(f"{path}: missing or truncated ({reason}); take an older checkpoint") from error
     assert isinstance(found, dict)
     return found
-
-
-def _fingerprint(model: Any) -> str:
-    """Hash of every weight's name, shape and first values: tells models of one name and shape apart."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(tree_flatten(model.parameters())):
-        head = np.array(weight.reshape(-1)[:64].astype(mx.float32)).tobytes()
-        digest.update(f"{name}{tuple(weight.shape)}".encode() + head)
-    return digest.hexdigest()[:16]
