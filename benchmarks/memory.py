@@ -3,8 +3,8 @@
     python benchmarks/memory.py --model Qwen/Qwen3-4B --backend mlx
 
 Neither network nor the model's files are needed: random weights in bfloat16 are written to the cache folder once (2
-bytes a weight) and packed to 4 bit as any model's. Printed: the plan, the measured peak and their ratio, tokens a
-second.
+bytes a weight), by a process of its own, and packed to 4 bit as any model's. Printed: the plan, the measured peak and
+their ratio, tokens a second, and the share of the memory's bandwidth that reading the weights takes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -28,13 +30,16 @@ from azr.policy.choice import make_policy
 from azr.policy.geometry import BUILT_IN, Geometry
 from azr.records import Group, Sample, Sampling
 
+COPIED = 1 << 28  # bytes: more than a processor's cache
+
 
 def main(arguments: list[str] | None = None) -> int:
     given = parse(arguments)
     geometry = BUILT_IN[given.model]
     if given.layers:
         geometry = replace(geometry, layers=given.layers)
-    folder = random_model(geometry)
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:  # its memory is not to count here
+        folder = child.submit(random_model, geometry).result()
     config = config_of(str(folder), given)
     plan = plan_of(config, this_machine())
     print(table(plan))
@@ -42,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     policy = make_policy(config.model, config.train, 1.0)
     resident = psutil.Process().memory_info().rss
     print(f"loaded in {time.perf_counter() - started:.0f} s: {gigabytes(resident)} resident")
-    step(policy, given, geometry)
+    read = step(policy, given, plan)
     report(plan, given.backend)
+    most = bandwidth(given.backend)  # at last: its arrays would count in the peak
+    print(
+        f"reading the weights: {read / 1e9:.1f} GB/s, {read / most:.0%} of the {most / 1e9:.1f} GB/s that a copy moves"
+    )
     return 0
 
 
@@ -66,26 +75,24 @@ def config_of(folder: str, given: argparse.Namespace) -> Config:
         train=TrainConfig(micro_batch_tokens=max(64, given.prompt + given.rows * given.tokens)),  # all there is
         tasks=TasksConfig(
             prompts=1, proposals_per_prompt=given.rows, solved=1, attempts=given.rows, references=references,
-            proposal_tokens=given.tokens,
+            proposal_tokens=given.tokens, answer_tokens=given.tokens,
         ),
     )  # fmt: skip
 
 
-def step(policy: Policy, given: argparse.Namespace, geometry: Geometry) -> None:
-    """Sample one group, learn from it."""
+def step(policy: Policy, given: argparse.Namespace, plan: Plan) -> float:
+    """Sample one group, learn from it. Returns the bytes of weights that sampling read a second."""
     started = time.perf_counter()
     [group] = policy.generate(["x" * given.prompt], given.rows, Sampling(given.tokens, seed=1))
     seconds = time.perf_counter() - started
     sampled = sum(len(completion.token_ids) for completion in group.completions)
-    # Decoding reads every weight once for all rows: what that takes of the memory's bandwidth.
-    read = geometry.parameters / 2 * given.tokens / seconds / 1e9
-    print(
-        f"sampling: {sampled} tokens in {seconds:.1f} s, {sampled / seconds:.1f} a second, {read:.1f} GB/s of weights"
-    )
+    print(f"sampling: {sampled} tokens in {seconds:.1f} s, {sampled / seconds:.1f} a second")
+    steps = max(len(completion.token_ids) for completion in group.completions)
     started = time.perf_counter()
     metrics = policy.update(samples_of(group))
     print(f"learning: {metrics['forwarded_tokens']:.0f} tokens in {time.perf_counter() - started:.1f} s")
     print(f"mean absolute log-probability difference of the two: {metrics['logprob_gap']:.2g}")
+    return plan.weights * steps / seconds  # decoding reads every weight once for all rows
 
 
 def samples_of(group: Group) -> list[Sample]:
@@ -96,18 +103,56 @@ def samples_of(group: Group) -> list[Sample]:
 
 
 def report(plan: Plan, backend: str) -> None:
+    """The measured peak beside the planned one: of the device's memory where there is one, else of the process."""
     unit = 1 if sys.platform == "darwin" else 1024
-    measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    measured, planned = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, plan.peak
     if backend == "mlx":
         import mlx.core as mx
 
+        from azr.policy.mlx_models import on_metal
+
         print(f"MLX's own peak: {gigabytes(mx.get_peak_memory())}")
+        if on_metal():  # the process's size does not tell what the GPU holds
+            measured, planned = mx.get_peak_memory(), plan.peak - plan.runtime
     else:
         import torch
 
         if torch.cuda.is_available():
             measured = torch.cuda.max_memory_allocated() + GIB // 4  # the context is not PyTorch's
-    print(f"peak: measured {gigabytes(measured)}, planned {gigabytes(plan.peak)}, ratio {measured / plan.peak:.2f}")
+    print(f"peak: measured {gigabytes(measured)}, planned {gigabytes(planned)}, ratio {measured / planned:.2f}")
+
+
+def bandwidth(backend: str) -> float:
+    """Bytes a second that one large copy reads and writes where the model computes: the best of a few."""
+    copy = _copy_by_mlx() if backend == "mlx" else _copy_by_torch()
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        copy()
+        best = min(best, time.perf_counter() - started)
+    return 2 * COPIED / best
+
+
+def _copy_by_mlx() -> Callable[[], None]:
+    import mlx.core as mx
+
+    source = mx.zeros(COPIED // 4)
+    mx.eval(source)
+    return lambda: mx.eval(source + 1)  # a plain copy would share the memory
+
+
+def _copy_by_torch() -> Callable[[], None]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source, target = (torch.zeros(COPIED // 4, device=device) for _ in range(2))
+
+    def copy() -> None:
+        target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return copy
 
 
 def random_model(geometry: Geometry) -> Path:
