@@ -232,7 +232,7 @@ def test_references_stand_beside_the_same_protocol_on_the_whole_set_only(
     assert protocol.describe(select(whole))["comparable"] == ["0-shot"]
     assert protocol.describe(select(whole, 163))["comparable"] == []
     for changed in ({"temperature": 0.8}, {"max_new_tokens": 9}, {"style": "chat"}):
-        other, _ = protocols.choose(whole, CountingPolicy(set()), **changed)  # type: ignore[arg-type]
+        other, _ = protocols.choose(whole, CountingPolicy(set()), **changed)
         assert other.describe(select(whole))["comparable"] == []
     shots = [{**MBPP, "task_id": number} for number in (2, 3, 4, 11, 12)]
     some = benchmarks.load("mbpp", write(tmp_path / "mbpp.jsonl", shots))
