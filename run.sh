@@ -107,9 +107,10 @@ engines() {
     fi
 }
 
-# Their tests would skip, and the checks would say nothing about them: on Linux, where wheels exist, that is a failure.
+# Their tests would skip, and the checks would say nothing about them: for continuous integration that is a failure on
+# Linux, where wheels exist.
 without_engines() {
-    [ "$1 $(uname -s)" != "test Linux" ] ||
+    [ "${CI:-} $1 $(uname -s)" != "true test Linux" ] ||
         die "the packages of $engines cannot be installed, and without them their tests would skip; why is in $log; start again to go on"
     say "the packages of $engines cannot be installed here: models that need them will say so, their tests will skip"
 }

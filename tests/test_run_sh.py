@@ -350,15 +350,15 @@ def test_the_checks_run_all_and_pytest_last(ready: Project) -> None:
 
 def test_where_mlx_and_bitsandbytes_do_not_fit_the_checks_run_without_them(ready: Project) -> None:
     ready.environment["FAIL"] = "*nf4"
-    ready.replace("uname", "Darwin")
+    ready.replace("uname", "Linux")
     done = ready.run("--test")
     assert done.returncode == 0, done.stderr
     assert "their tests will skip" in done.stderr
     assert "pytest" in ready.calls()
 
 
-def test_on_linux_checks_without_mlx_and_bitsandbytes_fail(ready: Project) -> None:
-    ready.environment["FAIL"] = "*nf4"
+def test_continuous_integration_on_linux_fails_without_mlx_and_bitsandbytes(ready: Project) -> None:
+    ready.environment |= {"FAIL": "*nf4", "CI": "true"}
     ready.replace("uname", "Linux")
     for _ in range(2):
         assert "mlx,nf4 cannot be installed, and without them their tests would skip" in one_line(ready.run("--test"))
