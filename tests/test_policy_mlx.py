@@ -12,6 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_contract import (
+    PROMPTS,
+    continues_bit_for_bit,
+    samples_of,
+    samples_with_the_models_logprobs,
+    untrained_leaves_no_trace,
+)
 from tiny_models import make_tiny_qwen3
 
 from azr.config import ModelConfig, TrainConfig
@@ -21,7 +28,7 @@ from azr.policy.loss import token_weights
 from azr.policy.loss_spec import policy_loss
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
-from azr.records import Group, Sample, Sampling
+from azr.records import Sample, Sampling
 
 mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
 pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
@@ -32,10 +39,6 @@ from mlx_lm.utils import load_model  # noqa: E402
 
 from azr.policy.mlx_policy import MlxPolicy  # noqa: E402
 from azr.policy.mlx_update import micro_batches, token_losses  # noqa: E402
-
-HEADER = "A list of Python functions, each with an input.\n"
-PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "s"]
-ADVANTAGES = [1.0, -0.7, 0.4]
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen3"])
@@ -59,14 +62,6 @@ def settings_of(folder: Path, quantization: str, **train: Any) -> tuple[ModelCon
 
 def make_policy(folder: Path, quantization: str = "4bit", **train: Any) -> MlxPolicy:
     return MlxPolicy(*settings_of(folder, quantization, **train))
-
-
-def samples_of(groups: list[Group]) -> list[Sample]:
-    rows = [(g, c) for g in groups for c in g.completions]
-    return [
-        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, ADVANTAGES[i % 3])
-        for i, (g, c) in enumerate(rows)
-    ]
 
 
 def trained(policy: MlxPolicy) -> dict[str, Any]:
@@ -153,13 +148,7 @@ def test_the_dequantised_product_has_the_gradient_of_the_quantised_one(llama: Pa
 
 def test_sampled_logprobs_are_those_of_the_model(tiny: Path) -> None:
     policy = make_policy(tiny)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))  # a trained adapter, not a null one
-    groups = policy.generate(PROMPTS, 3, Sampling(12, seed=2))
-    assert [g.prompt for g in groups] == PROMPTS
-    for group in groups:
-        for completion in group.completions:
-            expected = reference_logprobs(policy, group.prompt_ids, completion.token_ids)
-            assert completion.logprobs == pytest.approx(expected, abs=2e-4)
+    samples_with_the_models_logprobs(policy, lambda s: reference_logprobs(policy, s.prompt_ids, s.completion_ids))
 
 
 def test_sampling_follows_the_seed(llama: Path) -> None:
@@ -251,28 +240,13 @@ def test_an_update_raises_what_was_rewarded(llama: Path) -> None:
 
 
 def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(llama: Path) -> None:
-    policy, sampling = make_policy(llama), Sampling(12, seed=5)
-    before = policy.generate(["a b", "b c"], 2, sampling)
-    policy.update(samples_of(before))
-    trained = policy.generate(["a b", "b c"], 2, sampling)
-    assert trained != before
-    with policy.untrained():
-        assert policy.generate(["a b", "b c"], 2, sampling) == before
-    assert policy.generate(["a b", "b c"], 2, sampling) == trained
+    untrained_leaves_no_trace(make_policy(llama), ["a b", "b c"])
 
 
 def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
-    policy = make_policy(tiny)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
-    policy.save(tmp_path / "saved")
-    other = make_policy(tiny, seed=5)
-    other.load(tmp_path / "saved")
-    for seed in (2, 3):
-        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
-        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
-        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    policy, other = make_policy(tiny), make_policy(tiny, seed=5)
+    continues_bit_for_bit(policy, other, tmp_path / "saved")
     assert all(np.array_equal(value, trained(other)[name]) for name, value in trained(policy).items())
-    assert {p.suffix for p in (tmp_path / "saved").rglob("*") if p.is_file()} <= {".safetensors", ".json"}
 
 
 def test_the_saved_adapter_is_one_that_mlx_lm_loads(llama: Path, tmp_path: Path) -> None:

@@ -9,6 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from policy_contract import (
+    PROMPTS,
+    continues_bit_for_bit,
+    samples_of,
+    samples_with_the_models_logprobs,
+    untrained_leaves_no_trace,
+)
 
 from azr import plan
 from azr.config import ModelConfig, TrainConfig
@@ -18,12 +25,9 @@ from azr.policy.attention import flash
 from azr.policy.choice import make_policy
 from azr.policy.models import make_tiny_model
 from azr.policy.nf4_policy import Nf4Policy, resolve_precision
-from azr.records import Group, Sample, Sampling
+from azr.records import Sample, Sampling
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'azr[nf4]'")
-
-HEADER = "A list of Python functions, each with an input.\n"
-PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "short"]
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +43,6 @@ def make(folder: Path, precision: str = "float32", **train: Any) -> Nf4Policy:
     policy = make_policy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train), 1.0)
     assert isinstance(policy, Nf4Policy)
     return policy
-
-
-def samples_of(groups: list[Group]) -> list[Sample]:
-    rows = [(g, c) for g in groups for c in g.completions]
-    return [
-        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, (1.0, -0.7, 0.4)[i % 3])
-        for i, (g, c) in enumerate(rows)
-    ]
 
 
 def sequence_logprobs(policy: Nf4Policy, sample: Sample) -> torch.Tensor:
@@ -69,11 +65,7 @@ def test_the_base_is_packed_and_frozen(tiny: Path) -> None:
 
 def test_sampled_logprobs_are_those_of_the_model_with_its_adapter(tiny: Path) -> None:
     policy = make(tiny)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))
-    for sample in samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=2))):
-        with torch.no_grad():
-            expected = sequence_logprobs(policy, sample).tolist()
-        assert sample.logprobs == pytest.approx(expected, abs=2e-4)
+    samples_with_the_models_logprobs(policy, lambda sample: sequence_logprobs(policy, sample).detach().tolist())
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
@@ -111,26 +103,19 @@ def test_an_update_changes_what_is_sampled_at_once(tiny: Path) -> None:
 
 
 def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(tiny: Path) -> None:
-    policy, sampling = make(tiny), Sampling(12, seed=5)
-    before = policy.generate(["a b", "b c"], 2, sampling)
-    policy.update(samples_of(before))
-    trained = policy.generate(["a b", "b c"], 2, sampling)
-    assert trained != before
-    with policy.untrained():
-        assert policy.generate(["a b", "b c"], 2, sampling) == before
-    assert policy.generate(["a b", "b c"], 2, sampling) == trained
+    untrained_leaves_no_trace(make(tiny))
+
+
+def test_the_divergence_from_the_untrained_model_is_0_at_first_and_grows(tiny: Path) -> None:
+    policy = make(tiny, kl_weight=0.1)
+    samples = samples_of(policy.generate(PROMPTS, 4, Sampling(10, seed=1)))
+    assert policy.update(samples)["kl"] == pytest.approx(0, abs=1e-6)
+    assert policy.update(samples)["kl"] > 1e-3
 
 
 def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
-    policy = make(tiny)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
-    policy.save(tmp_path / "saved")
-    other = make(tiny, seed=5)
-    other.load(tmp_path / "saved")
-    for seed in (2, 3):
-        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
-        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
-        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    policy, other = make(tiny), make(tiny, seed=5)
+    continues_bit_for_bit(policy, other, tmp_path / "saved")
     for name, parameter in policy.parameters.items():
         assert torch.equal(parameter, other.parameters[name])
 

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from policy_contract import (
+    PROMPTS,
+    continues_bit_for_bit,
+    samples_of,
+    samples_with_the_models_logprobs,
+    untrained_leaves_no_trace,
+)
 from transformers import AutoModelForCausalLM
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
-from azr.records import Group, Sample, Sampling
-
-HEADER = "A list of Python functions, each with an input.\n"
-PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "short"]
-ADVANTAGES = [1.0, -0.7, 0.4]
+from azr.records import Sample, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,6 @@ def make_policy(folder: Path, adapter: str = "lora", precision: str = "float32",
     return TorchPolicy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train))
 
 
-def samples_of(groups: list[Group]) -> list[Sample]:
-    rows = [(g, c) for g in groups for c in g.completions]
-    return [
-        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, ADVANTAGES[i % 3])
-        for i, (g, c) in enumerate(rows)
-    ]
-
-
 def reference_logprobs(policy: TorchPolicy, prompt: tuple[int, ...], completion: tuple[int, ...]) -> list[float]:
     """By Transformers' own attention on the merged weights, one sequence at a time."""
     model = AutoModelForCausalLM.from_config(copy.deepcopy(policy.model.config), attn_implementation="eager")
@@ -56,13 +51,7 @@ def reference_logprobs(policy: TorchPolicy, prompt: tuple[int, ...], completion:
 
 def test_sampled_logprobs_are_those_of_the_model(tiny: Path) -> None:
     policy = make_policy(tiny)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))  # a trained adapter, not a null one
-    groups = policy.generate(PROMPTS, 3, Sampling(12, seed=2))
-    assert [g.prompt for g in groups] == PROMPTS
-    for group in groups:
-        for completion in group.completions:
-            expected = reference_logprobs(policy, group.prompt_ids, completion.token_ids)
-            assert completion.logprobs == pytest.approx(expected, abs=2e-4)
+    samples_with_the_models_logprobs(policy, lambda s: reference_logprobs(policy, s.prompt_ids, s.completion_ids))
 
 
 def test_greedy_is_transformers_greedy(tiny: Path) -> None:
@@ -231,18 +220,10 @@ def test_no_signal_is_no_step(tiny: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path, adapter: str) -> None:
-    policy = make_policy(tiny, adapter)
-    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
-    policy.save(tmp_path / "saved")
-    other = make_policy(tiny, adapter, seed=5)
-    other.load(tmp_path / "saved")
-    for seed in (2, 3):
-        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
-        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
-        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    policy, other = make_policy(tiny, adapter), make_policy(tiny, adapter, seed=5)
+    continues_bit_for_bit(policy, other, tmp_path / "saved")
     for name, parameter in policy.parameters.items():
         assert torch.equal(parameter, other.parameters[name])
-    assert {p.suffix for p in (tmp_path / "saved").rglob("*") if p.is_file()} <= {".safetensors", ".json", ".md"}
 
 
 def test_the_saved_adapter_is_one_that_peft_loads(tiny: Path, tmp_path: Path) -> None:
@@ -372,17 +353,7 @@ def test_other_families_work_or_are_refused(tiny: Path, tmp_path: Path, family: 
 
 
 def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(tiny: Path) -> None:
-    policy, sampling = make_policy(tiny), Sampling(12, seed=5)
-    before = policy.generate(PROMPTS, 2, sampling)
-    policy.update(samples_of(before))
-    trained = policy.generate(PROMPTS, 2, sampling)
-    assert trained != before
-    with policy.untrained():
-        assert policy.generate(PROMPTS, 2, sampling) == before
-    assert policy.generate(PROMPTS, 2, sampling) == trained
-    with pytest.raises(ZeroDivisionError), policy.untrained():
-        raise ZeroDivisionError
-    assert policy.generate(PROMPTS, 2, sampling) == trained
+    untrained_leaves_no_trace(make_policy(tiny))
 
 
 def test_full_training_keeps_no_untrained_model(tiny: Path) -> None:

@@ -1,0 +1,59 @@
+"""What every policy must do, whatever computes it; and the small samples that their tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from azr.policy.base import Policy
+from azr.records import Group, Sample, Sampling
+
+HEADER = "A list of Python functions, each with an input.\n"
+PROMPTS = [HEADER + "def f(a): return a\n", HEADER + "def f(a): return a + 1\n# and one more\n", "short"]
+ADVANTAGES = [1.0, -0.7, 0.4]
+
+
+def samples_of(groups: list[Group]) -> list[Sample]:
+    rows = [(g, c) for g in groups for c in g.completions]
+    return [
+        Sample("solve", "deduction", g.prompt_ids, c.token_ids, c.logprobs, 1.0, ADVANTAGES[i % 3])
+        for i, (g, c) in enumerate(rows)
+    ]
+
+
+def samples_with_the_models_logprobs(policy: Policy, expected: Callable[[Sample], Sequence[float]]) -> None:
+    """After an update, so that the adapter is not a null one. `expected`: log-probabilities by another way."""
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(12, seed=1))))
+    groups = policy.generate(PROMPTS, 3, Sampling(12, seed=2))
+    assert [group.prompt for group in groups] == PROMPTS
+    for sample in samples_of(groups):
+        assert sample.logprobs == pytest.approx(expected(sample), abs=2e-4)
+
+
+def untrained_leaves_no_trace(policy: Policy, prompts: Sequence[str] = PROMPTS) -> None:
+    """Inside `untrained` it samples as before any training; afterwards, also after an error, as trained."""
+    sampling = Sampling(12, seed=5)
+    before = policy.generate(prompts, 2, sampling)
+    policy.update(samples_of(before))
+    trained = policy.generate(prompts, 2, sampling)
+    assert trained != before
+    with policy.untrained():
+        assert policy.generate(prompts, 2, sampling) == before
+    assert policy.generate(prompts, 2, sampling) == trained
+    with pytest.raises(ZeroDivisionError), policy.untrained():
+        raise ZeroDivisionError
+    assert policy.generate(prompts, 2, sampling) == trained
+
+
+def continues_bit_for_bit(policy: Policy, other: Policy, folder: Path) -> None:
+    """`other`, made with another seed, loads what `policy` saved; both then sample and learn alike."""
+    policy.update(samples_of(policy.generate(PROMPTS, 3, Sampling(8, seed=1))))
+    policy.save(folder)
+    other.load(folder)
+    for seed in (2, 3):
+        groups = policy.generate(PROMPTS, 3, Sampling(8, seed=seed))
+        assert other.generate(PROMPTS, 3, Sampling(8, seed=seed)) == groups
+        assert other.update(samples_of(groups)) == policy.update(samples_of(groups))
+    assert {p.suffix for p in folder.rglob("*") if p.is_file()} <= {".safetensors", ".json", ".md"}

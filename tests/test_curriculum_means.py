@@ -1,0 +1,201 @@
+"""Each of the curriculum's means, on and off."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from curriculum_samples import BAND, MEANS, PROGRAMS, curriculum, difficulty, filled, proposal, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr.buffer import Buffer
+from azr.config import CurriculumConfig
+from azr.constructs import CONSTRUCTS
+from azr.curriculum import Curriculum, Level, reached
+from azr.errors import UserError
+from azr.prompts import NO_WISH
+from azr.records import TASK_TYPES
+
+RATES = st.floats(0, 1)
+
+
+def test_switched_off_it_is_the_plain_loop() -> None:
+    off = Curriculum(CurriculumConfig())
+    buffer, t = filled(), task(PROGRAMS[0])
+    assert not any(off.uses(mean) for mean in MEANS)
+    assert off.deal(5) == ["deduction", "abduction", "induction", "deduction", "abduction"]
+    assert off.wish("deduction", buffer, random.Random(0)) == NO_WISH
+    assert (
+        off.references("deduction", buffer, 3, random.Random(7)) == buffer.sample("deduction", 4, random.Random(7))[:3]
+    )
+    assert off.program(buffer, random.Random(7)) == buffer.sample_program(random.Random(7))
+    assert off.shape([proposal(t)], buffer) == [None]
+    assert off.rehearse(buffer, 16, random.Random(0)) == []
+    off.observe([proposal(t)], [proposal(t)], {t.id: 1.0})
+    assert off.levels["deduction"] == Level(1.0, None)
+    assert off.metrics() == {}
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_each_mean_can_be_left_out_alone(mean: str) -> None:
+    rest = curriculum(*(other for other in MEANS if other != mean))
+    assert [other for other in MEANS if rest.uses(other)] == [other for other in MEANS if other != mean]
+    with pytest.raises(UserError, match=r"curriculum\.means"):
+        from azr.config import load_config
+
+        load_config(None, ["curriculum.means=[vanity]"])
+
+
+def test_vacuity_refuses_hollow_tasks_and_repeats() -> None:
+    hollow, copy = proposal(task(PROGRAMS[0]), vacuous="identity"), proposal(task(PROGRAMS[1]), repeated=True)
+    good, invalid = proposal(task(PROGRAMS[2])), proposal(None)
+    for means, expected in ((("vacuity",), [True, True, False, False]), ((), [False] * 4)):
+        shapes = curriculum(*means).shape([hollow, copy, good, invalid], Buffer(16))
+        assert [shape is not None and shape.hollow for shape in shapes] == expected
+
+
+def test_band_is_paid() -> None:
+    [on] = curriculum("band").shape([proposal(task(PROGRAMS[0]))], Buffer(16))
+    assert on and on.band == BAND
+    [off] = curriculum().shape([proposal(task(PROGRAMS[0]))], Buffer(16))
+    assert off and off.band is None
+
+
+def test_floor_and_weight_follow_the_level() -> None:
+    p = proposal(task(PROGRAMS[0]), difficulty(20.0, 1.0))
+    for level, merit, weight in ((0.0, 1.0, 1.0), (10.0, reached(p.difficulty, 10.0), 2.0)):
+        found = curriculum("floor", "weight", start_level=level)
+        [shape] = found.shape([p], Buffer(16))
+        assert shape and (shape.merit, shape.weight) == (merit, weight)
+    [off] = curriculum(start_level=10.0).shape([p], Buffer(16))
+    assert off and (off.merit, off.weight) == (1.0, 1.0)
+
+
+def test_induction_is_not_paid_for_a_program_that_it_borrows() -> None:
+    borrowed = proposal(task(PROGRAMS[0], "induction"), difficulty(5.0, 0.1))
+    [shape] = curriculum(*MEANS).shape([borrowed], Buffer(16))
+    assert shape and (shape.merit, shape.bonus) == (1.0, 0.0)
+
+
+def test_diversity_is_summed_and_capped_by_hand() -> None:
+    buffer = Buffer(64)
+    for i in range(4):  # "for" in two of the four, "modulo" in one of them
+        extra = f"    for i in x:\n        pass\n    return {i}" if i < 2 else f"    return x + {i}"
+        buffer.add(task(f"def f(x):\n{extra}" + (" % 3" if i == 0 else "")), i)
+    program = "def f(y):\n    for v in y:\n        return v % 5"
+    t = task(program)
+    found = curriculum("diversity", diversity_cap=0.4)
+
+    def bonus(**more: Any) -> float:
+        [shape] = found.shape([proposal(t, **more)], buffer)
+        assert shape
+        return shape.bonus
+
+    rarity = (1 - 1 / 4) / 2  # "modulo"; the data are numbers, as everywhere
+    assert bonus(references=(program,)) == pytest.approx(0.4 * rarity / 2)  # no distance, no wish
+    assert bonus(references=(program,), wish=("for", "zip")) == pytest.approx(0.4 * (rarity + 0.5) / 2)
+    assert bonus(references=(PROGRAMS[1],), wish=("for",)) == 0.4
+    t = task(program, text="'ab'")
+    assert bonus(references=(program,)) == pytest.approx(0.4 * (rarity + 1 / 2) / 2)  # text is new
+    [off] = curriculum().shape([proposal(t)], buffer)
+    assert off and off.bonus == 0.0
+
+
+def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:
+    found = curriculum("mix")
+    assert found.deal(6) == ["deduction", "abduction", "induction", "deduction", "abduction", "induction"]
+    found.levels |= {"deduction": Level(0, 0.0), "abduction": Level(0, 0.5), "induction": Level(0, 1.0)}
+    dealt = found.deal(9)
+    assert {kind: dealt.count(kind) for kind in TASK_TYPES} == {"deduction": 4, "abduction": 4, "induction": 1}
+    assert len(found.deal(2)) == 2
+    off = curriculum()
+    off.levels |= found.levels
+    assert off.deal(9).count("deduction") == 3
+
+
+@given(st.integers(1, 30), st.lists(RATES, min_size=3, max_size=3))
+def test_every_type_gets_a_prompt_where_there_is_room(prompts: int, rates: list[float]) -> None:
+    found = curriculum("mix")
+    found.levels |= {kind: Level(1.0, rate) for kind, rate in zip(TASK_TYPES, rates, strict=True)}
+    dealt = found.deal(prompts)
+    assert len(dealt) == prompts and len(set(dealt)) == min(prompts, 3)
+
+
+def test_wishes_grow_with_the_level_and_prefer_what_is_rare() -> None:
+    buffer, rng = Buffer(512), random.Random(0)
+    for i in range(100):
+        buffer.add(task(f"def f(x):\n    for i in x:\n        if i % {i}:\n            return i"), i)
+    low, high = curriculum("prompt", start_level=0.0), curriculum("prompt", start_level=10.0)
+    for found in (low, high):
+        found.levels["deduction"] = replace(found.levels["deduction"], valid=1.0)
+    small = [low.wish("deduction", buffer, rng) for _ in range(200)]
+    large = [high.wish("deduction", buffer, rng) for _ in range(200)]
+    assert {len(wish.constructs) for wish in small} == {1} and {len(wish.constructs) for wish in large} == {3}
+    assert {wish.lines for wish in small} == {2, 3} and min(wish.lines for wish in large) >= 6
+    wished = [name for wish in large for name in wish.constructs]
+    assert set(wished) <= set(CONSTRUCTS)
+    assert max(map(wished.count, ("for", "if", "modulo"))) < min(map(wished.count, ("zip", "sort", "dict")))
+    assert low.wish("induction", buffer, rng) == curriculum().wish("deduction", buffer, rng) == NO_WISH
+
+
+def test_references_lie_near_the_target_and_differ() -> None:
+    buffer = filled()
+    shown = {level: [0] * len(PROGRAMS) for level in (0.0, 8.0)}
+    for level, counts in shown.items():
+        found = curriculum("references", start_level=level)
+        for seed in range(200):
+            tasks = found.references("deduction", buffer, 1, random.Random(seed))
+            counts[PROGRAMS.index(tasks[0].program)] += 1
+    assert shown[0.0][0] > shown[8.0][0] and shown[0.0][5] < shown[8.0][5]
+    many = curriculum("references").references("deduction", buffer, 4, random.Random(0), avoid=PROGRAMS[0])
+    assert len({t.program for t in many}) == 4 and PROGRAMS[0] not in {t.program for t in many}
+    assert len(curriculum("references").references("deduction", buffer, 9, random.Random(0))) == len(PROGRAMS)
+
+
+def test_references_are_chosen_to_be_unlike_each_other() -> None:
+    buffer = Buffer(64)
+    for i in range(3):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 0, 0.5, difficulty(26.0))
+    buffer.add(task(PROGRAMS[3]), 0, 0.5, difficulty(26.0))
+    for seed in range(20):
+        shown = curriculum("references").references("deduction", buffer, 2, random.Random(seed))
+        assert PROGRAMS[3] in [t.program for t in shown]
+
+
+def test_references_show_every_type_of_data_alike() -> None:
+    buffer = Buffer(64)
+    for i in range(24):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 0, 0.5, difficulty(26.0))
+    for i in range(3):
+        buffer.add(task(f"def f(x):\n    return x[{i}:]", text=f"'{i}bcd'"), 0, 0.5, difficulty(26.0))
+    found = curriculum("references")
+    texts = sum("[" in found.references("deduction", buffer, 1, random.Random(seed))[0].program for seed in range(400))
+    assert 140 < texts < 260  # half, although 3 of 27 are about text
+
+
+def test_very_old_references_do_no_harm() -> None:
+    buffer = filled()
+    buffer.add(task("def f(x):\n    return -x"), 1_000_000, 0.5, difficulty())
+    assert len(curriculum("references").references("deduction", buffer, 4, random.Random(0))) == 4
+
+
+def test_the_seed_is_shown_by_the_plain_loop_only() -> None:
+    buffer = Buffer(16)
+    buffer.add(task("def f(a):\n    return a"), -1)
+    assert curriculum("references").references("deduction", buffer, 4, random.Random(0)) == []
+    assert curriculum("references").program(buffer, random.Random(0)) is None
+    assert len(curriculum().references("deduction", buffer, 4, random.Random(0))) == 1
+
+
+def test_rehearsed_are_buffered_tasks_that_were_in_the_band() -> None:
+    buffer = Buffer(64)
+    rates = (0.0, 0.25, 0.375, 0.5, 0.875, None)
+    for i, (program, rate) in enumerate(zip(PROGRAMS, rates, strict=True)):
+        buffer.add(task(program), i, rate)
+    found = curriculum("rehearsal", rehearsal=0.5).rehearse(buffer, 16, random.Random(0))
+    assert {t.program for t in found} == {PROGRAMS[2], PROGRAMS[3]}  # 0.275 to 0.825
+    assert len(curriculum("rehearsal", rehearsal=0.0625).rehearse(buffer, 16, random.Random(0))) == 1
+    assert curriculum().rehearse(buffer, 16, random.Random(0)) == []
