@@ -64,15 +64,16 @@ def test_a_training_of_another_workspace_is_another_run(page: Any, dashboard: St
     shown = dashboard(tmp_path / "here")
     page.goto(shown.url)
     until(page, f"{STEP} === 5")
-    trainer = made_up_trainer(tmp_path / "there", shown.training_port, 2)
+    trainer = made_up_trainer(tmp_path / "there", shown.training_port, 60)  # long enough to be noticed
     try:
-        until(page, f"{STATE} === 'Training'")
-        until(page, f"{STEP} === 2")
+        until(page, f"{STATE} === 'Training' && {STEP} >= 2 && {STEP} !== 5")
     finally:
         trainer.kill()
         trainer.wait()
-    assert table_of_steps(page, "Valid proposals") == [2, 1]
     with Store.open_readonly(tmp_path / "there" / "data" / "azr.sqlite") as store:
+        last = store.query("SELECT MAX(step) AS step FROM steps")[0]["step"]
+        until(page, f"{STATE} === 'Ended without a word' && {STEP} === {last}")
+        assert table_of_steps(page, "Valid proposals") == list(range(last, 0, -1))[:30]
         assert store.run(1).name == page.locator("#run option").first.inner_text().removesuffix(" ●")
 
 
