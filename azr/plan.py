@@ -77,7 +77,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     packed = model.quantization == "4bit" or (
         backend == "mlx" and (model.quantization == "auto" or geometry.weight_bits < 16)
     )
-    device = _device(backend, packed, machine)
+    device = _device(backend, machine)
     one_set = packed or backend == "mlx"
     precision = _precision(config, machine, device, one_set)
     mixed = not one_set and model.generation_precision != model.update_precision
@@ -131,7 +131,7 @@ def planned(config: Config) -> str:
 
 def warning(plan: Plan, machine: Machine) -> str:
     """What the user may not expect of a plan, in one line; empty without."""
-    missed = machine.unused_gpu and plan.quantized and plan.backend == "torch"
+    missed = machine.unused_gpu and plan.backend == "torch"
     return f"planned for the CPU: {UNUSED_GPU}" if missed else ""
 
 
@@ -207,10 +207,10 @@ def gigabytes(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _device(backend: str, packed: bool, machine: Machine) -> str:
+def _device(backend: str, machine: Machine) -> str:
     if backend == "mlx":
         return "metal" if machine.apple_silicon else "cpu"
-    return "cuda" if packed and machine.cuda_memory else "cpu"
+    return "cuda" if machine.cuda_memory else "cpu"
 
 
 def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> str:

@@ -55,15 +55,16 @@ def _torch_product(geometry: Geometry, plan: Plan) -> Callable[[int], None]:
     import torch
 
     dtype = getattr(torch, plan.precision)
-    device = "cuda" if plan.quantized and torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     if plan.quantized:
         from bitsandbytes.nn import Linear4bit
 
         layer: torch.nn.Module = Linear4bit(
             geometry.hidden, geometry.intermediate, bias=False, compute_dtype=dtype, quant_type="nf4"
-        ).to(device)
+        )
     else:
         layer = torch.nn.Linear(geometry.hidden, geometry.intermediate, bias=False, dtype=dtype)
+    layer.to(device)
 
     def product(rows: int) -> None:
         with torch.no_grad():

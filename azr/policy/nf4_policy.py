@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
-from azr.policy.base import Progress
 from azr.policy.checkpointing import checkpoint_blocks
 from azr.policy.generation import Generator
 from azr.policy.models import load_model
-from azr.policy.precision import DTYPES
+from azr.policy.precision import DTYPES, best_device, gpu_precision
 from azr.policy.torch_policy import TorchPolicy, check_supported, end_ids, fingerprint_of
 from azr.policy.update import Updater
-from azr.records import Group, Sample, Sampling
 
 
 class Nf4Policy(TorchPolicy):
@@ -37,7 +35,7 @@ class Nf4Policy(TorchPolicy):
         self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         precision = resolve_precision(model, self.device)
         self.generation_precision = self.update_precision = precision
         dtype = DTYPES[precision]
@@ -45,6 +43,7 @@ class Nf4Policy(TorchPolicy):
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
         self.fingerprint = fingerprint_of(self.model)
+        _keep_the_layout(self.model)
         with self.device:
             check_supported(self.model, self.name)
         _compute_in(self.model, dtype)
@@ -71,20 +70,10 @@ class Nf4Policy(TorchPolicy):
         with self.wrapped.disable_adapter():
             yield
 
-    def generate(
-        self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
-    ) -> list[Group]:
-        with self.device:
-            return super().generate(prompts, samples_per_prompt, sampling, progress)
-
-    def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
-        with self.device:
-            return super().update(samples, progress)
-
     def describe(self) -> dict[str, str | int | float]:
         parameters = sum(_numbers(p) for n, p in self.model.named_parameters() if n not in self.parameters)
         return super().describe() | {
-            "device": self.device.type, "quantization": "NF4", "parameters": parameters,
+            "quantization": "NF4", "parameters": parameters,
         }  # fmt: skip
 
 
@@ -98,8 +87,7 @@ def resolve_precision(config: ModelConfig, device: torch.device) -> str:
         )
     if asked:
         return asked.pop()
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if native else "float32"
+    return gpu_precision() if device.type == "cuda" else "float32"
 
 
 def _quantization() -> Any:
@@ -111,11 +99,18 @@ def _quantization() -> Any:
     )  # fmt: skip
 
 
-def _compute_in(model: Any, dtype: torch.dtype) -> None:
-    """Brings a model packed from float32 to the precision of its activations; the packed weights stay as they are.
+def _keep_the_layout(model: Any) -> None:
+    """Before anything runs: for inference on a CPU with bfloat16 instructions bitsandbytes repacks the weights in place
+    at the first forward pass, and the backward pass cannot read that layout."""
+    from bitsandbytes.nn import Linear4bit
 
-    bitsandbytes would repack them in place for CPU inference, and the backward pass cannot read that layout.
-    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _compute_in(model: Any, dtype: torch.dtype) -> None:
+    """Brings a model packed from float32 to the precision of its activations; the packed weights stay as they are."""
     from bitsandbytes.nn import Linear4bit
 
     for parameter in model.parameters():
@@ -124,7 +119,6 @@ def _compute_in(model: Any, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.compute_dtype = module.weight.quant_state.dtype = dtype
-            module.support_avx512bf16_for_cpu = False
 
 
 def _numbers(parameter: Any) -> int:

@@ -1,4 +1,4 @@
-"""Which precision is faster here: measured on one matrix of the model, a few milliseconds, where `auto` asks for it.
+"""Where a model computes, and in which precision: on a CPU measured on one matrix of the model, a few milliseconds.
 
 Processors without bfloat16 instructions emulate it many times slower; those with them are up to twice as fast.
 """
@@ -19,13 +19,29 @@ WORTH_IT = 1.2  # bfloat16 has to be this much faster: float32 is the more exact
 HOPELESS = 3  # this much slower, no further trial can change the outcome
 
 
-def resolve_precision(model: Any, config: ModelConfig) -> tuple[str, str]:
-    """(generation, update) precision. What `auto` becomes is measured; store it, and give it explicitly to resume."""
+def best_device() -> torch.device:
+    """The first CUDA GPU that this PyTorch can use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_precision() -> str:
+    """bfloat16 where the GPU computes in it (from compute capability 8 on), else float32."""
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+def resolve_precision(model: Any, config: ModelConfig, device: torch.device) -> tuple[str, str]:
+    """(generation, update) precision. What `auto` becomes is the GPU's native one, and measured on a CPU.
+
+    Store it, and give it explicitly to resume.
+    """
+    generation: str = config.generation_precision
+    update: str = config.update_precision
+    if device.type == "cuda":
+        native = gpu_precision()
+        return native if generation == "auto" else generation, native if update == "auto" else update
     head = model.get_output_embeddings()
     layers = [m for m in model.modules() if type(m) is nn.Linear and m is not head]
     weight = max(layers, key=lambda m: m.weight.numel()).weight.detach()
-    generation: str = config.generation_precision
-    update: str = config.update_precision
     if generation == "auto":
         generation = _faster(weight, SAMPLING_ROWS)
     if update == "auto":

@@ -1,4 +1,4 @@
-"""The policy on PyTorch: sample groups, learn from samples, save and load. CPU first.
+"""The policy on PyTorch: sample groups, learn from samples, save and load. On a CUDA GPU where there is one.
 
 Master weights are float32 on the Transformers model (PEFT's adapter for LoRA, every weight for full fine-tuning).
 Two copies compute with them: merged weights in the update's precision inside the linear layers, and a merged model in
@@ -31,7 +31,7 @@ from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.linear import ADAPTER, merged_weight, replace_linears, speed_up_sampling
 from azr.policy.models import load_model
 from azr.policy.packing import pack
-from azr.policy.precision import DTYPES, resolve_precision
+from azr.policy.precision import DTYPES, best_device, resolve_precision
 from azr.policy.update import Updater
 from azr.records import Group, Sample, Sampling
 
@@ -44,20 +44,23 @@ class TorchPolicy:
         self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
+        self.device = best_device()
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
         check_supported(self.model, self.name)
         self.fingerprint = fingerprint_of(self.model)
-        self.generation_precision, self.update_precision = resolve_precision(self.model, model)
+        self.generation_precision, self.update_precision = resolve_precision(self.model, model, self.device)
         dtype = DTYPES[self.generation_precision]
         self.generator = Generator(
-            copy.deepcopy(self.model).to(dtype), self.tokenizer, end_ids(self.model, self.tokenizer), dtype
+            copy.deepcopy(self.model).to(self.device, dtype), self.tokenizer, end_ids(self.model, self.tokenizer), dtype
         )
-        speed_up_sampling(self.generator.model)
+        if self.device.type == "cpu":
+            speed_up_sampling(self.generator.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
-            self.wrapped = self._add_adapter()
+            self.wrapped = self._add_adapter()  # on the CPU: a seed gives the same adapter everywhere
+        self.model.to(self.device)
         self.linears = replace_linears(self.model, DTYPES[self.update_precision])
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
@@ -98,7 +101,8 @@ class TorchPolicy:
         context = getattr(self.model.config, "max_position_embeddings", 1 << 30)
         room = max(1, context - sampling.max_new_tokens)
         ids = [text.encode(self.tokenizer, prompt, sampling.chat)[-room:] for prompt in prompts]
-        completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
+        with self.device:
+            completions = self.generator.generate(ids, samples_per_prompt, sampling, progress)
         return [Group(*row) for row in zip(prompts, ids, map(tuple, completions), strict=True)]
 
     @contextmanager
@@ -129,7 +133,8 @@ class TorchPolicy:
     def update(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """See `Policy.update`. One optimizer step on all samples; none if no sample carries a signal."""
         self.optimizer.zero_grad(set_to_none=True)
-        metrics = self.updater.accumulate(samples, progress)
+        with self.device:
+            metrics = self.updater.accumulate(samples, progress)
         metrics |= {"grad_norm": 0.0, "skipped": 1.0}
         if metrics["trained_tokens"] == 0:
             return metrics
@@ -212,8 +217,8 @@ class TorchPolicy:
             + [linear.merged for linear in self.linears.values() if linear.merged is not None]
         }
         return {
-            "name": self.name, "style": self.style, "adapter": self.config.adapter, "device": "cpu", "backend": "torch",
-            "quantization": "none", "fingerprint": self.fingerprint,
+            "name": self.name, "style": self.style, "adapter": self.config.adapter, "device": self.device.type,
+            "backend": "torch", "quantization": "none", "fingerprint": self.fingerprint,
             "parameters": sum(p.numel() for p in self.generator.model.parameters()),
             "trained_parameters": sum(p.numel() for p in self.parameters.values()),
             "generation_precision": self.generation_precision, "update_precision": self.update_precision,

@@ -1,0 +1,60 @@
+"""The decoding for GPUs, with its fixed shapes, against the decoding for CPUs. Here without a graph, on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+from policy_contract import PROMPTS
+
+from azr.config import ModelConfig, TrainConfig
+from azr.policy import generation
+from azr.policy.graph_decoding import GraphDecoding
+from azr.policy.models import make_tiny_model
+from azr.policy.torch_policy import TorchPolicy
+from azr.records import Group, Sampling
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> TorchPolicy:
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    model = ModelConfig(
+        name=str(folder), style="completion", threads=1, generation_precision="float32", update_precision="float32"
+    )
+    return TorchPolicy(model, TrainConfig())
+
+
+def agree(ours: list[Group], theirs: list[Group]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.prompt_ids == b.prompt_ids
+        for mine, other in zip(a.completions, b.completions, strict=True):
+            assert (mine.token_ids, mine.text, mine.stop_reason) == (other.token_ids, other.text, other.stop_reason)
+            assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(14, seed=3),
+        Sampling(14, temperature=0.0),
+        Sampling(1, seed=1),
+        Sampling(20, temperature=0.7, seed=4, stop=("a", "e")),
+    ],
+)
+def test_fixed_shapes_sample_the_same(policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch, sampling: Sampling) -> None:
+    moving = policy.generate(PROMPTS, 5, sampling)
+    monkeypatch.setattr(generation, "MovingDecoding", GraphDecoding)
+    agree(policy.generate(PROMPTS, 5, sampling), moving)
+
+
+def test_groups_of_unequal_size_keep_their_rows(policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "MAX_ROWS", 3)  # groups of 5 are cut into 3 and 2
+    sampling = Sampling(9, seed=2)
+    moving = policy.generate(PROMPTS, 5, sampling)
+    monkeypatch.setattr(generation, "MovingDecoding", GraphDecoding)
+    agree(policy.generate(PROMPTS, 5, sampling), moving)
+
+
+def test_progress_comes_to_its_end(policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "MovingDecoding", GraphDecoding)
+    seen: list[tuple[int, int]] = []
+    policy.generate(PROMPTS, 2, Sampling(6, seed=2), lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen) and seen[-1] == (36, 36)
