@@ -26,7 +26,7 @@ BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
 # above were fitted with these.
 HEAD_TOKENS, HEAD_COPIES = 256, 4
 ROWS = {"torch": 256, "mlx": 64}
-TORCH_CACHE = 3 << 29  # as in generation.py
+TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
 PROMPT_TOKENS, REFERENCE_TOKENS = 100, 80  # of a proposer's prompt: fixed part, and each task shown
@@ -96,7 +96,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
-        cache=_cache(config, geometry, backend, size, rows, length), rows=rows, length=length,
+        cache=_cache(config, geometry, backend, size, rows, length, machine.cuda_memory), rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
         micro_batch=tokens, runtime=RUNTIME[path], budget=budget,
     )  # fmt: skip
@@ -272,13 +272,20 @@ def mlx_rows(token_bytes: int, length: int, share: int) -> int:
     return max(1, min(ROWS["mlx"], share // (2 * token_bytes * (-(-length // 256) * 256))))
 
 
-def _cache(config: Config, geometry: Geometry, backend: str, size: int, rows: int, length: int) -> int:
+def torch_cache_share(cuda_memory: int) -> int:
+    """What the PyTorch policies give to keys and values; `cuda_memory`: of the GPU, 0 on a CPU."""
+    return max(TORCH_CACHE, cuda_memory // 16)
+
+
+def _cache(
+    config: Config, geometry: Geometry, backend: str, size: int, rows: int, length: int, cuda_memory: int
+) -> int:
     token = geometry.cache_bytes(size)
     if backend == "mlx":  # every row has its own copy of its prompt
         return rows * 2 * token * (-(-length // 256) * 256)
     own = max(completion_tokens(config))
     group = min(config.tasks.proposals_per_prompt, config.tasks.attempts)
-    return min(TORCH_CACHE, token * (rows * own + -(-rows // group) * (length - own)))
+    return min(torch_cache_share(cuda_memory), token * (rows * own + -(-rows // group) * (length - own)))
 
 
 def _container_limit() -> int:

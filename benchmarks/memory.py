@@ -82,6 +82,7 @@ def config_of(folder: str, given: argparse.Namespace) -> Config:
 
 def step(policy: Policy, given: argparse.Namespace, plan: Plan) -> float:
     """Sample one group, learn from it. Returns the bytes of weights that sampling read a second."""
+    policy.generate(["x"], 1, Sampling(2, seed=1))  # libraries load at the first call
     started = time.perf_counter()
     [group] = policy.generate(["x" * given.prompt], given.rows, Sampling(given.tokens, seed=1))
     seconds = time.perf_counter() - started
@@ -178,13 +179,14 @@ def random_model(geometry: Geometry) -> Path:
         "eos_token_id": 0, "hidden_act": "silu", "attention_bias": False,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    random = torch.Generator().manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    random = torch.Generator(device).manual_seed(0)
     files: dict[str, str] = {}
     for number, part in enumerate(_parts(geometry)):
         weights = {
             name: torch.ones(size, dtype=torch.bfloat16)
             if len(size) == 1
-            else (torch.randn(size, generator=random) * 0.02).bfloat16()
+            else (torch.randn(size, generator=random, device=device) * 0.02).bfloat16().cpu()
             for name, size in part.items()
         }
         files |= dict.fromkeys(weights, f"model-{number:05d}.safetensors")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from azr.plan import torch_cache_share
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
@@ -21,7 +22,6 @@ from azr.records import Completion, Sampling
 
 Tensor = torch.Tensor
 MAX_ROWS = 256
-CACHE_BYTES = 3 << 29  # 1.5 GiB of keys and values
 PREFILL_TOKENS = 4096
 
 
@@ -30,6 +30,8 @@ class Generator:
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.end_ids, self.dtype = model, tokenizer, end_ids, dtype
+        gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+        self.cache_bytes = torch_cache_share(gpu)
         self.graph: torch.cuda.CUDAGraph | None = None  # the newest, whose memory the next one takes over
         config = model.config
         heads = config.num_attention_heads
@@ -53,7 +55,7 @@ class Generator:
         return [[c for c in done[i * count : (i + 1) * count] if c is not None] for i in range(len(prompts))]
 
     def _chunks(self, prompts: Sequence[tuple[int, ...]], count: int, steps: int) -> list[list[Item]]:
-        """Rows that decode together, within MAX_ROWS and CACHE_BYTES; prompts that share a prefix side by side."""
+        """Rows that decode together, within MAX_ROWS and the cache; prompts that share a prefix side by side."""
         chunks: list[list[Item]] = []
         rows = MAX_ROWS + 1
         longest = 0
@@ -62,7 +64,7 @@ class Generator:
                 size = min(MAX_ROWS, count - first)
                 longest = max(longest, len(prompts[prompt]))
                 tokens = ((len(chunks[-1]) + 1 if chunks else 1) * longest) + (rows + size) * steps
-                if rows + size > MAX_ROWS or tokens * self.token_bytes > CACHE_BYTES:
+                if rows + size > MAX_ROWS or tokens * self.token_bytes > self.cache_bytes:
                     chunks.append([])
                     rows, longest = 0, len(prompts[prompt])
                 chunks[-1].append(Item(prompt, prompt * count + first, size))
