@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/executor_soak.py [--executions 1000000] [--state soak.json]
 
 A mix of good, failing, hanging, greedy and hostile programs. After every block it writes the state (executions done,
-processes, descriptors, resident memory of this process and of each zygote, files in the temporary folder), so that it
-can be stopped at any time and goes on where it was. Ends with exit code 1 if anything grew.
+processes, descriptors, resident memory of this process and of each zygote, files in a temporary folder of its own), so
+that it can be stopped at any time and goes on where it was. Ends with exit code 1 if anything grew.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def main(executions: int, path: Path) -> int:
     state: dict[str, Any] = {"done": 0, "seconds": 0.0, "snapshots": []}
     if path.exists():
         state = json.loads(path.read_text())
+    tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp()  # other programs' files are not to count
     with Executor(ExecutorConfig(cpu_seconds=0.4)) as executor:
         block(executor, 0)  # caches fill and the zygote of the third world comes up, before anything is compared
         first = snapshot(executor)

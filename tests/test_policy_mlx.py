@@ -100,14 +100,15 @@ def test_arrays_reproduce_the_specification(
 
 @pytest.mark.parametrize("weighting", ["sequence", "token"])
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, checkpoint: bool) -> None:
-    policy = make_policy(tiny, "none", loss_weighting=weighting)
+@pytest.mark.parametrize("kl_weight", [0.0, 0.7])
+def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, checkpoint: bool, kl_weight: float) -> None:
+    policy = make_policy(tiny, "none", loss_weighting=weighting, kl_weight=kl_weight)
     policy.updater.checkpoint = checkpoint
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
     samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
     samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
-    other = TorchPolicy(*settings_of(tiny, "none", loss_weighting=weighting))
+    other = TorchPolicy(*settings_of(tiny, "none", loss_weighting=weighting, kl_weight=kl_weight))
     peft = mlx_to_peft({name: torch.from_numpy(value) for name, value in trained(policy).items()})
     with torch.no_grad():
         for name, value in peft.items():
@@ -129,6 +130,14 @@ def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, check
         assert np.abs(np.array(found.pop(name)) - value.numpy()).max() < 1e-4, name
     assert not found
     assert metrics["importance_capped"] > 0
+    assert ("kl" in metrics) == bool(kl_weight)
+
+
+def test_the_divergence_of_a_packed_base_is_0_at_first(llama: Path) -> None:
+    policy = make_policy(llama, kl_weight=0.7)
+    samples = samples_of(policy.generate(PROMPTS, 4, Sampling(10, seed=1)))
+    assert policy.update(samples)["kl"] == pytest.approx(0, abs=1e-6)
+    assert policy.update(samples)["kl"] > 1e-4
 
 
 def test_the_dequantised_product_has_the_gradient_of_the_quantised_one(llama: Path) -> None:

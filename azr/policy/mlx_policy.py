@@ -37,8 +37,6 @@ class MlxPolicy:
     def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
         if model.adapter == "full":
             raise UserError("model.adapter: MLX trains a LoRA adapter only; set model.backend=torch for full")
-        if train.kl_weight:
-            raise UserError("train.kl_weight is not built for MLX: leave it at 0, or take model.backend=torch")
         self.config, self.train = model, train
         self.thinking_tokens = model.thinking_tokens
         self.precision = resolve_precision(model)
@@ -55,7 +53,7 @@ class MlxPolicy:
             self.model, self.tokenizer, loaded.end_ids, shape.cache_bytes(DTYPES[self.precision].size),
             mlx_cache_share(memory_budget(this_machine(), "metal" if on_metal() else "cpu")),
         )  # fmt: skip
-        self.updater = MlxUpdater(self.model, train, temperature, self._checkpoints())
+        self.updater = MlxUpdater(self.model, train, temperature, self._checkpoints(), self.untrained)
         self.updates = 0
 
     def _new_optimizer(self) -> Any:

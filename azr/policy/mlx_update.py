@@ -11,7 +11,8 @@ generator's, are recomputed by this very forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import mlx.core as mx
@@ -92,15 +93,26 @@ class Batch:
         ]
         self.targets = mx.array([c[0] for c in columns])
         self.numbers = mx.array([c[1:] for c in columns], dtype=mx.float32)  # generator's, advantage, weight
+        self.before: mx.array | None = None  # the untrained model's hidden states, if the loss needs them
         self.forwarded = len(prompt) - 1 + self.tokens.size
 
 
 class MlxUpdater:
-    """Computes the gradient of one batch of samples."""
+    """Computes the gradient of one batch of samples.
 
-    def __init__(self, model: Any, train: TrainConfig, temperature: float, checkpoint: bool) -> None:
+    `without_adapter` opens a context in which `model` computes as before any training; needed for `train.kl_weight`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        train: TrainConfig,
+        temperature: float,
+        checkpoint: bool,
+        without_adapter: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.model, self.train, self.temperature = model, train, temperature
-        self.checkpoint = checkpoint
+        self.checkpoint, self.without_adapter = checkpoint, without_adapter
 
     def accumulate(
         self, samples: Sequence[Sample], progress: Progress | None = None
@@ -109,10 +121,14 @@ class MlxUpdater:
         weights = token_weights([len(s.completion_ids) for s in samples], self.train.loss_weighting)
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
         batches = micro_batches([samples[i] for i in chosen], self.train.micro_batch_tokens)
-        gradient, sums, forwarded = None, mx.zeros(5), 0  # loss, entropy, ratio, capped, |gap|
+        gradient, sums, forwarded = None, mx.zeros(6), 0  # loss, entropy, ratio, capped, |gap|, divergence
         for done, members in enumerate(batches):
             rows = [(samples[chosen[i]], weights[chosen[i]]) for i in members]
             batch = Batch(rows[0][0].prompt_ids, rows)
+            if self.train.kl_weight:
+                with self.without_adapter():
+                    batch.before = mx.stop_gradient(self._hidden(batch))
+                    mx.eval(batch.before)
             (_, found), part = mx.value_and_grad(self._objective)(self.model.trainable_parameters(), batch)
             gradient = part if gradient is None else tree_map(mx.add, gradient, part)
             sums = sums + found
@@ -122,8 +138,9 @@ class MlxUpdater:
             if progress:
                 progress(done + 1, len(batches))
         trained = sum(len(samples[i].completion_ids) for i in chosen)
-        loss, entropy, ratio, capped, gap = (sums / mx.array([1.0] + [max(trained, 1)] * 4)).tolist()
-        return gradient, {
+        loss, entropy, ratio, capped, gap, kl = (sums / mx.array([1.0] + [max(trained, 1)] * 5)).tolist()
+        measured = {"kl": kl} if self.train.kl_weight else {}
+        return gradient, measured | {
             "loss": loss, "entropy": entropy, "importance_ratio": ratio, "importance_capped": capped,
             "logprob_gap": gap, "clip_fraction": 0.0,
             "zero_advantage": 1 - len(chosen) / len(samples) if samples else 0.0,
@@ -138,13 +155,14 @@ class MlxUpdater:
         """
         self.model.update(parameters)
         hidden = self._hidden(batch)
-        total, sums = mx.zeros(()), mx.zeros(5)
+        total, sums = mx.zeros(()), mx.zeros(6)
         for first in range(0, len(batch.places), HEAD_TOKENS):
             piece = slice(first, first + HEAD_TOKENS)
             states = hidden[batch.places[piece]].astype(mx.float32)
             fixed = mx.stop_gradient(states)
+            before = None if batch.before is None else batch.before[batch.places[piece]]
             head = mx.value_and_grad(self._head)
-            (_, found), slope = head(fixed, batch.targets[piece], batch.numbers[piece], hidden.dtype)
+            (_, found), slope = head(fixed, before, batch.targets[piece], batch.numbers[piece], hidden.dtype)
             total = total + (states * mx.stop_gradient(slope)).sum()
             sums = sums + mx.stop_gradient(found)
         return total, sums
@@ -164,21 +182,32 @@ class MlxUpdater:
             body.layers = blocks
         return hidden.reshape(-1, hidden.shape[-1])
 
+    def _log_softmax(self, hidden: mx.array) -> mx.array:
+        logits = logits_of(self.model, hidden) / self.temperature
+        return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
     def _head(
-        self, hidden: mx.array, targets: mx.array, numbers: mx.array, dtype: mx.Dtype
+        self, hidden: mx.array, before: mx.array | None, targets: mx.array, numbers: mx.array, dtype: mx.Dtype
     ) -> tuple[mx.array, mx.array]:
-        """Loss of some completion tokens (see `loss_spec.py`), and the sums, from hidden states (T, hidden)."""
+        """Loss of some completion tokens (see `loss_spec.py`), and the sums, from hidden states (T, hidden).
+
+        `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
+        """
         generator, advantages, weights = numbers[:, 0], numbers[:, 1], numbers[:, 2]
-        logits = logits_of(self.model, hidden.astype(dtype)) / self.temperature
-        everything = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        everything = self._log_softmax(hidden.astype(dtype))
         logprobs = mx.take_along_axis(everything, targets[:, None], axis=-1)[:, 0]
         old = mx.stop_gradient(logprobs)
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
+        kl = mx.zeros(())
+        if before is not None:
+            reference = mx.stop_gradient(self._log_softmax(before))
+            kl = (mx.exp(everything) * (everything - reference)).sum(-1)
+            losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()
         entropy = -(mx.exp(everything) * everything).sum()
         ratio = mx.exp(old - generator)
         capped = (ratio > self.train.importance_cap).astype(mx.float32)
-        sums = mx.stack([total, entropy, ratio.sum(), capped.sum(), mx.abs(old - generator).sum()])
+        sums = mx.stack([total, entropy, ratio.sum(), capped.sum(), mx.abs(old - generator).sum(), kl.sum()])
         return total, mx.stop_gradient(sums)
 
 

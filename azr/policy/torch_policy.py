@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,9 @@ class TorchPolicy:
             r=self.config.lora_rank, lora_alpha=self.config.lora_alpha, target_modules="all-linear",
             task_type="CAUSAL_LM",
         )  # fmt: skip
-        return peft.get_peft_model(self.model, lora, adapter_name=ADAPTER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks Transformers for what is renamed there
+            return peft.get_peft_model(self.model, lora, adapter_name=ADAPTER)
 
     @torch.no_grad()
     def refresh(self) -> None:
