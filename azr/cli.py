@@ -31,6 +31,9 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration."
 app.add_typer(config_app, name="config")
 eval_app = typer.Typer(invoke_without_command=True, help="Score a checkpoint, or the untrained model, on benchmarks.")
 app.add_typer(eval_app, name="eval")
+HeldOutTemperature = Annotated[
+    float, typer.Option("--temperature", help="0 is greedy; else one answer a task is drawn.", min=0, max=2)
+]
 heldout_app = typer.Typer(no_args_is_help=True, help="Tasks that self-play never sees: make, score, compare.")
 app.add_typer(heldout_app, name="heldout")
 
@@ -225,6 +228,7 @@ def score_held_out(
     resume: ResumeOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    temperature: HeldOutTemperature = 0.0,
     as_json: JsonOption = False,
 ) -> int:
     """Score a checkpoint, or the untrained model, on the held-out tasks. Interrupted, it goes on where it stopped."""
@@ -232,7 +236,7 @@ def score_held_out(
     checkpoint = _checkpoint(resume)
     from azr.evaluation import heldout_command
 
-    return heldout_command.score(settings, workspace_root(), checkpoint, as_json=as_json)
+    return heldout_command.score(settings, workspace_root(), checkpoint, temperature, as_json=as_json)
 
 
 @heldout_app.command("compare")
@@ -241,13 +245,14 @@ def compare_held_out(
     second: SecondArgument,
     config: ConfigOption = None,
     overrides: SetOption = None,
+    temperature: HeldOutTemperature = 0.0,
     as_json: JsonOption = False,
 ) -> int:
     """Compare two scored models task by task: accuracy, parse rate, accuracy among parsed, exact McNemar test."""
     settings = _settings(config, overrides)
     from azr.evaluation import heldout_command
 
-    return heldout_command.compare(settings, workspace_root(), first, second, as_json=as_json)
+    return heldout_command.compare(settings, workspace_root(), first, second, temperature, as_json=as_json)
 
 
 @app.command()

@@ -41,6 +41,7 @@ class Solver(ScriptedPolicy):
     def __init__(self, right: Sequence[str] = (), broken: Sequence[str] = ()) -> None:
         super().__init__(self.answer)
         self.right, self.broken, self.asked = right, broken, 0
+        self.temperatures: set[float] = set()
 
     def answer(self, prompt: str, number: int) -> str:
         if prompt.endswith("=="):
@@ -54,7 +55,7 @@ class Solver(ScriptedPolicy):
         self, prompts: Sequence[str], samples_per_prompt: int, sampling: Sampling, progress: Progress | None = None
     ) -> list[Group]:
         self.asked += len(prompts)
-        assert sampling.temperature == 0
+        self.temperatures.add(sampling.temperature)
         return super().generate(prompts, samples_per_prompt, sampling, progress)
 
 
@@ -208,6 +209,20 @@ def test_a_score_belongs_to_what_it_was_made_with(store: Store, executor: Execut
     assert len(scored(store, executor, executed, Quantised(right="123"), "one")["deduction"].correct) == 3
     found = scored(store, executor, executed, chat, "two")["deduction"].protocol
     assert found["max_new_tokens"] == Config().tasks.proposal_tokens + 100
+
+
+def test_drawn_answers_are_a_score_of_their_own(store: Store, executor: Executor, executed: list[Task]) -> None:
+    config, subject = Config().tasks, Subject("one")
+    greedy, drawn = Solver(right="12"), Solver(right="123")
+    scored(store, executor, executed, greedy, "one")
+    found = heldout_scores.score(drawn, executor, store, executed, config, subject, temperature=1.0)
+    assert (greedy.temperatures, drawn.temperatures) == ({0.0}, {1.0})
+    assert len(found["deduction"].correct) == 3 and found["deduction"].protocol["temperature"] == 1.0
+    for temperature, right in ((0.0, 2), (1.0, 3)):
+        compared = heldout_scores.compare(store, "deduction", "one", "one", temperature)
+        assert len(compared.before.correct) == right
+    with pytest.raises(UserError, match=r"at temperature 0\.5: run"):
+        heldout_scores.compare(store, "deduction", "one", "one", 0.5)
 
 
 def test_scores_of_other_tasks_or_settings_do_not_compare(

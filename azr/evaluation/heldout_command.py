@@ -36,7 +36,7 @@ def make(config: Config, workspace: Path, programs: int, cruxeval: Path | None, 
     return 0
 
 
-def score(config: Config, workspace: Path, resume: Path | None, *, as_json: bool = False) -> int:
+def score(config: Config, workspace: Path, resume: Path | None, temperature: float, *, as_json: bool = False) -> int:
     """Score the checkpoint, or the untrained model, on the workspace's held-out set."""
     place = Workspace(workspace)
     tasks = HeldOut.load(place.held_out).tasks
@@ -54,17 +54,20 @@ def score(config: Config, workspace: Path, resume: Path | None, *, as_json: bool
             settings,
             subject,
             lambda done, total: progress("answering", done, total),
+            temperature,
         )
     if as_json:
         print(json.dumps({kind: score.summary() for kind, score in found.items()}))
         return 0
-    print(f"{subject.name} on {_described(tasks)}; greedy, 95% intervals")
+    print(f"{subject.name} on {_described(tasks)}; {_drawn(temperature)}, 95% intervals")
     for kind, score in found.items():
         print(f"{kind}: {score.line()}")
     return 0
 
 
-def compare(config: Config, workspace: Path, first: str, second: str, *, as_json: bool = False) -> int:
+def compare(
+    config: Config, workspace: Path, first: str, second: str, temperature: float, *, as_json: bool = False
+) -> int:
     """Two scored subjects, task by task, per task type."""
     place = Workspace(workspace)
     kinds = {task.type for task in HeldOut.load(place.held_out).tasks}
@@ -72,12 +75,16 @@ def compare(config: Config, workspace: Path, first: str, second: str, *, as_json
         raise UserError(f"no held-out set at {place.held_out}: make one with azr heldout make")
     with Store.open_readonly(place.database) as store:
         subjects = named_subjects(config, store, workspace, first, second)
-        found = [heldout_scores.compare(store, kind, *subjects) for kind in heldout.TYPES if kind in kinds]
+        found = [heldout_scores.compare(store, kind, *subjects, temperature) for kind in heldout.TYPES if kind in kinds]
     if as_json:
         print(json.dumps({comparison.before.type: comparison.summary() for comparison in found}))
     else:
         print("\n".join(comparison.text() for comparison in found))
     return 0
+
+
+def _drawn(temperature: float) -> str:
+    return f"one answer drawn at temperature {temperature:g}" if temperature else "greedy"
 
 
 def _described(tasks: Sequence[Task]) -> str:

@@ -1,4 +1,4 @@
-"""Scores on the held-out set, one a task type: greedy answers, stored one by one; two models compared task by task.
+"""Scores on the held-out set, one a task type: an answer a task, stored one by one; two models compared task by task.
 
 A right answer needs the form and the sense. So every score says besides how many answers had the form (parsed), and
 how many of these were right; and a comparison is repeated on the tasks that both models answered in the right form.
@@ -77,8 +77,12 @@ def score(
     config: TasksConfig,
     subject: Subject,
     progress: Progress = lambda done, total: None,
+    temperature: float = 0.0,
 ) -> dict[TaskType, Score]:
-    """Greedy, one answer a task. Every answer is stored; nothing that is stored already is generated again."""
+    """One answer a task, greedy unless a temperature is given. Every answer is stored; none is generated twice.
+
+    Sampled answers have the same random numbers for every subject, interrupted or not.
+    """
     found: dict[TaskType, Score] = {}
     for kind in TYPES:
         own = [task for task in tasks if task.type == kind]
@@ -89,7 +93,7 @@ def score(
         protocol = {
             "name": "heldout",
             "style": policy.style,
-            "temperature": 0.0,
+            "temperature": temperature,
             "max_new_tokens": config.answer_tokens if policy.style == "completion" else chat_tokens,
             "limits": {"cpu_seconds": executor.config.cpu_seconds, "memory_mb": executor.config.memory_mb},
             "engine": engine(policy),
@@ -100,11 +104,12 @@ def score(
         name = benchmark(kind)
         record = Evaluation.open(store, subject.name, name, protocol, key, run=subject.run, step=subject.step)
         done = {task_id for task_id, _ in record.done()}
-        missing = [task for task in own if task.id not in done]
-        before = len(own) - len(missing) + sum(len(score.tasks) for score in found.values())
-        for start in range(0, len(missing), CHUNK):
-            progress(before + start, len(tasks))
-            record.record(_answer(policy, executor, missing[start : start + CHUNK], config))
+        before = sum(len(score.tasks) for score in found.values())
+        for start in range(0, len(own), CHUNK):
+            chunk = own[start : start + CHUNK]  # stored whole or not at all
+            if chunk[0].id not in done:
+                progress(before + start, len(tasks))
+                record.record(_answer(policy, executor, chunk, config, temperature, seed=start))
         found[kind] = read(store, record.id, kind)
         record.finish(found[kind].summary())
     return found
@@ -116,10 +121,10 @@ def benchmark(kind: TaskType) -> str:
 
 
 def _answer(
-    policy: Policy, executor: Executor, tasks: Sequence[Task], config: TasksConfig
+    policy: Policy, executor: Executor, tasks: Sequence[Task], config: TasksConfig, temperature: float, seed: int
 ) -> list[EvaluationSampleRow]:
     started = time.monotonic()
-    attempts = attempt(policy, tasks, config, 1, 0.0, 0)
+    attempts = attempt(policy, tasks, config, 1, temperature, seed)
     seconds = (time.monotonic() - started) / len(tasks)
     return [_row(a, v, seconds) for a, v in zip(attempts, grade(attempts, executor), strict=True)]
 
@@ -199,18 +204,22 @@ def _paired_line(found: dict[str, Any]) -> str:
     )
 
 
-def compare(store: Store, kind: TaskType, first: str, second: str) -> Comparison:
+def compare(store: Store, kind: TaskType, first: str, second: str, temperature: float = 0.0) -> Comparison:
     """The newest scores of two subjects under one protocol. Raises UserError where there is no such pair."""
     heads: list[dict[str, int]] = []
     for subject in (first, second):
         rows = store.query(
             "SELECT id, protocol_hash FROM evaluations WHERE subject = ? AND benchmark = ? AND result IS NOT NULL "
-            "ORDER BY id",
+            "AND json_extract(protocol, '$.temperature') = ? ORDER BY id",
             subject,
             benchmark(kind),
+            temperature,
         )
         if not rows:
-            raise UserError(f"{subject} has no score on the held-out set: run azr heldout score on it first")
+            raise UserError(
+                f"{subject} has no score on the held-out set at temperature {temperature:g}: run azr heldout score "
+                "on it first"
+            )
         heads.append({row["protocol_hash"]: row["id"] for row in rows})
     shared = [key for key in heads[1] if key in heads[0]]
     if not shared:
