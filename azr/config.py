@@ -52,10 +52,10 @@ class ModelConfig(Section):
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA adapter")
     lora_alpha: int = Field(32, ge=1, description="LoRA scale; the update is multiplied by alpha / rank")
     generation_precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision while sampling; auto measures which is faster here"
+        "auto", description="precision while sampling; auto measures which is faster, on a GPU takes its own"
     )
     update_precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision of the update's forward and backward pass; auto measures"
+        "auto", description="precision of the update's forward and backward pass; auto as above"
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core")
     thinking_tokens: int = Field(
@@ -69,15 +69,16 @@ class TrainConfig(Section):
     save_every: int = Field(10, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints of this run that are kept")
     learning_rate: float = Field(
-        3e-4, gt=0, description="AdamW learning rate (for LoRA; `adapter: full` wants about 1e-6)"
+        1e-4, gt=0, description="AdamW learning rate (for LoRA; `adapter: full` wants about 1e-6)"
     )
     clip_grad: float = Field(1.0, gt=0, description="largest gradient norm")
     clip_ratio: float = Field(0.2, gt=0, lt=1, description="PPO clip; inert with one update a step")
     importance_cap: float = Field(2.0, ge=1, description="cap of the truncated importance weight (trainer / generator)")
-    kl_weight: float = Field(0.0, ge=0, description="weight in the loss of the KL divergence from the untrained model")
+    kl_weight: float = Field(0.1, ge=0, description="weight in the loss of the KL divergence from the untrained model")
     loss_weighting: Literal["sequence", "token"] = Field("sequence", description="what weighs the same in the loss")
     baseline: Literal["type_role", "leave_one_out"] = Field(
-        "type_role", description="TRR++ baseline per task type and role, or each task's other attempts for the solver"
+        "leave_one_out",
+        description="TRR++ baseline per task type and role, or each task's other attempts for the solver",
     )
     baseline_weighting: Literal["sequence", "token"] = Field(
         "sequence", description="what weighs the same in baselines"
@@ -114,7 +115,7 @@ Mean = Literal[
 
 
 class CurriculumConfig(Section):
-    enabled: bool = Field(False, description="adaptive difficulty; off is the plain loop")
+    enabled: bool = Field(True, description="adaptive difficulty; off is the plain loop")
     means: tuple[Mean, ...] = Field(
         get_args(Mean), description="how the level acts; leave one out to do without it (docs/how-it-works.md)"
     )
@@ -255,7 +256,7 @@ class Config(Section):
         asked = {"curriculum.untrained_every": self.curriculum.untrained_every, "train.kl_weight": self.train.kl_weight}
         for key, value in asked.items():
             if value and self.model.adapter == "full":
-                raise ValueError(f"{key} needs model.adapter=lora, which keeps the untrained weights")
+                raise ValueError(f"{key} needs model.adapter=lora, which keeps the untrained weights; else set it to 0")
         return self
 
 

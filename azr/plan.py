@@ -91,14 +91,16 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     path = "nf4" if packed and backend == "torch" else backend
     checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
     kept = kept_bytes(path, geometry, tokens, size, checkpointed)
-    logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * HEAD_COPIES
+    copies = HEAD_COPIES + (2 if config.train.kl_weight and backend == "mlx" else 0)
+    logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * copies
+    gpu = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
         cache=_cache(config, geometry, backend, size, rows, length, machine.cuda_memory), rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
-        micro_batch=tokens, runtime=RUNTIME[path], budget=budget,
+        micro_batch=tokens, runtime=RUNTIME[path] + gpu, budget=budget,
     )  # fmt: skip
 
 
@@ -222,6 +224,12 @@ def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> 
     if not asked:
         return "bfloat16" if device == "metal" or (device == "cuda" and machine.cuda_bfloat16) else "float32"
     return "bfloat16" if phases == {"bfloat16"} else "float32"
+
+
+def _gpu_bytes(geometry: Geometry, rows: int, tokens: int, length: int) -> int:
+    """What only a CUDA GPU holds: the graph's own buffers, and attention's scores in full (attention_parts.py)."""
+    scores = geometry.heads * max(tokens, length) * length * 4
+    return rows * geometry.vocabulary * 4 * 3 + 4 * scores
 
 
 def _weights(geometry: Geometry, backend: str, packed: bool, size: int) -> int:

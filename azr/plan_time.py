@@ -1,5 +1,6 @@
 """How long a step will take with every completion at its longest: the model's largest product is timed here, and the
-products of a step are counted. Attention, longer prompts than usual and the untrained model's attempts are not.
+products of a step are counted. Attention, longer prompts than usual, the untrained model's part and the time that a GPU
+waits for its launches are not.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def _torch_product(geometry: Geometry, plan: Plan) -> Callable[[int], None]:
         if device == "cuda":
             torch.cuda.synchronize()
 
+    if device == "cuda":
+        product(1)  # the libraries load
     return product
 
 

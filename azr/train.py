@@ -138,7 +138,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
 
 def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
     """The configured model, with a checkpoint's weights and its resolved precision and threads where one is given."""
-    resolved = checkpoint.state["resolved"] if checkpoint else {}
+    resolved = {name: checkpoint.state["resolved"][name] for name in RESOLVED} if checkpoint else {}
     policy = make_policy(config.model.model_copy(update=resolved), config.train, config.tasks.temperature)
     if checkpoint:
         policy.load(checkpoint.path)
@@ -150,7 +150,7 @@ def open_run(
 ) -> SelfPlay:
     """A new run with its seed tasks, or the checkpoint's run with everything after the checkpoint rolled back."""
     description = policy.describe()
-    resolved = {name: description[name] for name in RESOLVED}
+    resolved = {name: description[name] for name in (*RESOLVED, "device")}
     held_out = HeldOut.load(place.held_out)
     if checkpoint:
         state = checkpoint.state
@@ -204,7 +204,13 @@ def _check_config(saved: Config, current: Config) -> None:
 def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str, Any]) -> None:
     if "curriculum" not in state:
         raise UserError("the checkpoint is of an AZR without adaptive difficulty: it can be evaluated, but not resumed")
-    check_same(*({f"model.{name}": value for name, value in found.items()} for found in (state["resolved"], resolved)))
+    stored = {"device": "cpu"} | state["resolved"]  # a checkpoint that does not say so is of a CPU
+    check_same(
+        *(
+            {name if name == "device" else f"model.{name}": found[name] for name in found}
+            for found in (stored, resolved)
+        )
+    )
     if state["held_out"] != held_out.digest:
         raise UserError("data/heldout.jsonl is not the one this run began with: restore it, or start a new run")
 

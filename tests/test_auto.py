@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from azr.config import Config, ModelConfig
 from azr.errors import UserError
-from azr.policy import auto
+from azr.policy import auto, precision
 from azr.policy.auto import GIB, Machine, choose, resolve_model
 from azr.policy.choice import backend_of, make_policy
 from azr.policy.geometry import BUILT_IN, EMBEDDED, QWEN, QWEN_MLX, geometry_of
@@ -77,12 +77,35 @@ def test_a_gpu_counts_where_pytorch_can_use_it(
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '24576, {capability}'\necho '8192, 9.0'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("torch.cuda.is_available", lambda: usable)
+    monkeypatch.setattr("azr.policy.precision.cuda_works", lambda: usable)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     machine = auto.this_machine()
     assert (machine.cuda_memory, machine.unused_gpu) == ((24 * GIB, False) if usable else (0, True))
     assert machine.cuda_bfloat16 == (capability == "8.6")
     if not usable:
         assert "PyTorch cannot use it" in choose(replace(machine, apple_silicon=False))[1]
+
+
+def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '24576, 9.0'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    machine = auto.this_machine()
+    assert (machine.cuda_memory, machine.unused_gpu) == (0, False)
+
+
+def test_a_card_that_pytorch_was_not_built_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ones(*_: object, **__: object) -> object:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.ones", ones)
+    precision.cuda_works.cache_clear()
+    try:
+        assert precision.best_device().type == "cpu"
+    finally:
+        precision.cuda_works.cache_clear()
 
 
 def test_a_resumed_run_keeps_its_model(monkeypatch: pytest.MonkeyPatch) -> None:

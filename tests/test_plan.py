@@ -24,7 +24,8 @@ LAPTOP = Machine(False, 16 * GIB)
 
 
 def config_of(name: str = EMBEDDED, micro_batch: int = 2048, **model: Any) -> Config:
-    return Config(model=ModelConfig(name=name, **model), train=TrainConfig(micro_batch_tokens=micro_batch))
+    train = TrainConfig(micro_batch_tokens=micro_batch, kl_weight=0.0 if model.get("adapter") == "full" else 0.1)
+    return Config(model=ModelConfig(name=name, **model), train=train)
 
 
 def test_a_4_bit_model_of_4_billion_fits_a_mac_of_48_gb() -> None:

@@ -32,7 +32,7 @@ def make(folder: Path, quantization: str = "none", precision: str = "float32", *
         generation_precision=precision, update_precision=precision,
     )  # fmt: skip
     made = Nf4Policy if quantization == "4bit" else TorchPolicy
-    return made(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train))
+    return made(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train))
 
 
 def test_the_gpu_samples_and_learns_as_the_cpu_does(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,15 @@ def test_a_graph_replays_what_the_model_computes(
     assert policy.generator.graph is not None
     monkeypatch.setattr("azr.policy.graph_decoding.GraphDecoding._next", lambda decoding, step: decoding._advance())
     assert policy.generate(PROMPTS, 3, sampling) == replayed
+
+
+def test_graphs_of_many_batches_take_no_more_memory(tiny: Path) -> None:
+    policy = make(tiny)
+    held = []
+    for seed in range(40):
+        policy.generate(PROMPTS, 4, Sampling(8, seed=seed))
+        held.append(torch.cuda.memory_reserved())
+    assert held[-1] <= held[5]
 
 
 @pytest.mark.parametrize("quantization", ["none", PACKED])

@@ -57,7 +57,7 @@ def settings_of(folder: Path, quantization: str, **train: Any) -> tuple[ModelCon
         name=str(folder), backend="mlx", quantization=quantization, style="completion", lora_rank=4, lora_alpha=8,
         generation_precision="float32", update_precision="float32", threads=1,
     )  # fmt: skip
-    return model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train)
+    return model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train)
 
 
 def make_policy(folder: Path, quantization: str = "4bit", **train: Any) -> MlxPolicy:

@@ -40,7 +40,9 @@ def make(folder: Path, precision: str = "float32", **train: Any) -> Nf4Policy:
         name=str(folder), quantization="4bit", style="completion", lora_rank=4, lora_alpha=8, threads=1,
         generation_precision=precision, update_precision=precision,
     )  # fmt: skip
-    policy = make_policy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train), 1.0)
+    policy = make_policy(
+        model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train), 1.0
+    )
     assert isinstance(policy, Nf4Policy)
     return policy
 

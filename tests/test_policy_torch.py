@@ -36,7 +36,9 @@ def make_policy(folder: Path, adapter: str = "lora", precision: str = "float32",
         name=str(folder), adapter=adapter, style="completion", lora_rank=4, lora_alpha=8,
         generation_precision=precision, update_precision=precision, threads=1,
     )  # fmt: skip
-    return TorchPolicy(model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300} | train))
+    return TorchPolicy(
+        model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train)
+    )
 
 
 def reference_logprobs(policy: TorchPolicy, prompt: tuple[int, ...], completion: tuple[int, ...]) -> list[float]:

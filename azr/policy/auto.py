@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -88,6 +89,8 @@ def _with(config: Config, keys: dict[str, Any]) -> Config:
 
 def _first_gpu() -> tuple[int, bool]:
     """Its memory in bytes, 0 without one, and whether it computes in bfloat16 (from compute capability 8 on)."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:  # the first may be another one, or none
+        return _first_visible_gpu()
     if shutil.which("nvidia-smi") is None:
         return 0, False
     command = ["nvidia-smi", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
@@ -99,7 +102,16 @@ def _first_gpu() -> tuple[int, bool]:
         return 0, False
 
 
-def _torch_has_cuda() -> bool:
+def _first_visible_gpu() -> tuple[int, bool]:
     import torch
 
-    return torch.cuda.is_available()
+    if not torch.cuda.is_available():
+        return 0, False
+    found = torch.cuda.get_device_properties(0)
+    return found.total_memory, found.major >= 8
+
+
+def _torch_has_cuda() -> bool:
+    from azr.policy.precision import cuda_works
+
+    return cuda_works()

@@ -62,11 +62,10 @@ class GraphDecoding(Decoding):
 
     def run(self) -> None:
         generator, steps = self.generator, self.sampling.max_new_tokens
-        live = {
-            i * self.per_item + g: item.first_row + g for i, item in enumerate(self.items) for g in range(item.count)
-        }
+        assert all(item.count == self.per_item for item in self.items)  # as the generator cuts groups
+        rows = list(self.ids)  # batch row -> row of the call
+        live = dict(enumerate(rows))
         prefix, last = generator.prefill(self.prompts)
-        rows = [live.get(slot, self.items[0].first_row) for slot in range(len(self.items) * self.per_item)]
         self.uniform = self.noise[rows].to(last.device)
         lengths = torch.tensor([len(p) for p in self.prompts])
         self.lengths = lengths.repeat_interleave(self.per_item)
@@ -97,16 +96,13 @@ class GraphDecoding(Decoding):
         self.generator.graph.replay()
 
     def _record(self, previous: torch.cuda.CUDAGraph | None) -> torch.cuda.CUDAGraph:
-        """One step as a graph (recording does not run it), in the memory of the previous batch's."""
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            graph.capture_begin(pool=previous.pool() if previous else None)
-            try:
-                self._advance()
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream().wait_stream(stream)
+        """One step as a graph (recording does not run it), in the memory of the previous batch's.
+
+        PyTorch's context records on one stream for all graphs, without which that memory would not be used again.
+        """
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=previous.pool() if previous else None):
+            self._advance()
         return graph
 
     def _advance(self) -> None:

@@ -53,7 +53,8 @@ class TrainedLinear:
         base = self.layer.get_base_layer()
         bias = None if base.bias is None else base.bias.to(self.dtype)
         a, b = self.layer.lora_A[ADAPTER].weight, self.layer.lora_B[ADAPTER].weight
-        out: Tensor = _MergedLora.apply(x.flatten(0, -2), self.merged, bias, a, b, self.layer.scaling[ADAPTER])
+        merged = self.merged.to(self.dtype)  # the untrained weights come in float32
+        out: Tensor = _MergedLora.apply(x.flatten(0, -2), merged, bias, a, b, self.layer.scaling[ADAPTER])
         return out.unflatten(0, shape)
 
 

@@ -5,6 +5,7 @@ Processors without bfloat16 instructions emulate it many times slower; those wit
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -20,8 +21,19 @@ HOPELESS = 3  # this much slower, no further trial can change the outcome
 
 
 def best_device() -> torch.device:
-    """The first CUDA GPU that this PyTorch can use, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first CUDA GPU that this PyTorch can use, else the CPU. CUDA_VISIBLE_DEVICES chooses, or hides them all."""
+    return torch.device("cuda" if cuda_works() else "cpu")
+
+
+@functools.cache
+def cuda_works() -> bool:
+    """Whether a GPU computes: PyTorch also reports cards that it was not built for."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        return bool((torch.ones(1, device="cuda") + 1).item() == 2)
+    except RuntimeError:
+        return False
 
 
 def gpu_precision() -> str:

@@ -126,7 +126,7 @@ class TorchPolicy:
         """The layers that learn compute with the base's frozen weights for a while."""
         held = {name: linear.merged for name, linear in self.linears.items()}
         for linear in self.linears.values():
-            linear.merged = linear.layer.get_base_layer().weight.to(linear.dtype)
+            linear.merged = linear.layer.get_base_layer().weight
         try:
             yield
         finally:
