@@ -43,6 +43,8 @@ LOOPS = [
     _body("waits for an event", "ok timeout", "return threading.Event().wait(10 ** 6)", "threading"),
     _body("deadlock", "ok timeout crashed", "l = threading.Lock()\nl.acquire()\nreturn l.acquire()", "threading"),
     _body("ignores signals", "exception forbidden", "signal.signal(15, signal.SIG_IGN)\nwhile True: pass", "signal"),
+    _body("ignores signals by a module found loaded", "exception", "s = next(m for m in sys.modules.values() if hasattr(m, 'SIG_IGN'))\nfor n in range(1, 65): s.signal(n, s.SIG_IGN)\nwhile True: pass", "sys"),
+    _body("ignores signals by the C library", "timeout exception forbidden crashed", "g = [k for k in object.__subclasses__() if k.__name__ == 'LinuxSandbox'][0].limit_child.__globals__\nfor n in range(1, 65): g['_libc'].signal(n, 1)\nwhile True: pass"),
     _body("loop in a finalizer", "timeout", "class D:\n    def __del__(self):\n        while True: pass\nD()\nreturn 1"),
     _case("finalizer at the end", "ok", "class D:\n    def __del__(self):\n        while True: pass\nd = D()\ndef f(a): return 1"),
 ]  # fmt: skip
@@ -123,6 +125,8 @@ INSIDES = [
     _body("an audit hook of its own", "forbidden", "sys.addaudithook(lambda *a: None)\nreturn 'BREACH'", "sys"),
     _body("atexit", "exception", "import atexit\natexit.register(print)\nreturn 'BREACH'"),
     _body("pickle", "exception", "import pickle\nreturn 'BREACH'"),
+    _body("pickle found loaded", "ok", "return 'BREACH' if any(hasattr(m, 'loads') for m in sys.modules.values() if 'pickle' in m.__name__) else 1", "sys"),
+    _body("a pickle bomb as the value", "not_a_value", "class B:\n    def __reduce__(self): return (exec, (\"open('{file}', 'w')\",))\nreturn B()"),
     _body("marshal", "exception", "import marshal\nreturn 'BREACH'"),
     _body("corrupt bytecode", "forbidden", "g = lambda: 0\ng.__code__ = g.__code__.replace(co_code=b'\\xff\\xff' * 99)\ng()\nreturn 'BREACH'"),
     _body("a code object by hand", "forbidden exception", "type((lambda: 0).__code__)(0, 0, 0, 0, 0, 0, b'x', (), (), (), '', '', '', 0, b'', b'')\nreturn 'BREACH'"),
@@ -140,7 +144,7 @@ INSIDES = [
 FORGERY = [
     _body("a forged result, then exit", "crashed", "os.write(3, b'V\\0\\0\\0\\6i\\0\\0\\0\\1\\5')\nos._exit(0)", "os"),
     _body("a forged result with a token", "crashed", "os.write(3, b'12345678V\\0\\0\\0\\6i\\0\\0\\0\\1\\5')\nos._exit(0)", "os"),
-    _body("two frames", "crashed", "os.write(3, b'12345678V\\0\\0\\0\\6i\\0\\0\\0\\1\\5')\nreturn 5", "os"),
+    _body("two frames", "crashed", "for n in range(64):\n    try: os.write(n, b'12345678V\\0\\0\\0\\6i\\0\\0\\0\\1\\5')\n    except OSError: pass\nreturn 5", "os"),
     _body("garbage before the result", "crashed", "os.write(3, b'\\xff' * 1000)\nreturn 5", "os"),
     _body("a marshal bomb", "crashed", "os.write(3, b'[\\xff\\xff\\xff\\x7f' * 99)\nreturn 5", "os"),
     _body("a flood", "crashed", "while True: os.write(3, b'x' * 10 ** 6)", "os"),
@@ -225,7 +229,7 @@ NONDETERMINISM = [
     _body("secrets", "nondeterministic", "return secrets.token_hex()", "secrets"),
     _body("uuid4", "nondeterministic", "return str(uuid.uuid4())", "uuid"),
     _body("uuid1", "nondeterministic exception", "return str(uuid.uuid1())", "uuid"),
-    _body("process id", "ok nondeterministic exception", "return os.getpid()", "os"),
+    _body("process id", "ok", "return 'BREACH' if os.getpid() > 0 or os.getppid() > 0 else 1", "os"),
     _body("hash-triggered", "nondeterministic", "return hash('a') % 1000 == 3 or hash('b') % 1000"),
     _body("seeded random is fine", "ok", "random.seed(5)\nreturn random.random()", "random"),
 ]  # fmt: skip
