@@ -23,7 +23,7 @@ RATES = st.floats(0, 1)
 
 
 def test_switched_off_it_is_the_plain_loop() -> None:
-    off = Curriculum(CurriculumConfig())
+    off = Curriculum(CurriculumConfig(enabled=False))
     buffer, t = filled(), task(PROGRAMS[0])
     assert not any(off.uses(mean) for mean in MEANS)
     assert off.deal(5) == ["deduction", "abduction", "induction", "deduction", "abduction"]

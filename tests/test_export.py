@@ -104,12 +104,13 @@ def test_the_merged_model_is_the_trained_one(checkpoint: Checkpoint, policy: Tor
 
 
 def test_a_fully_trained_model_is_exported_whole(tiny: Path, tmp_path: Path) -> None:
-    policy = TorchPolicy(ModelConfig(name=str(tiny), adapter="full", **MODEL), TrainConfig(kl_weight=0))
+    train = TrainConfig(kl_weight=0)
+    policy = TorchPolicy(ModelConfig(name=str(tiny), adapter="full", **MODEL), train)
     with torch.no_grad():
         policy.model.get_input_embeddings().weight.mul_(1.5)
     policy.refresh()
     policy.save(tmp_path / "checkpoint-0001")
-    whole = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=policy.config), {}, {}, 1)
+    whole = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=policy.config, train=train), {}, {}, 1)
     export.run(whole, "merged", tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     assert torch.allclose(logits(model), plain_logits(policy), atol=0.05 * float(plain_logits(policy).abs().max()))
