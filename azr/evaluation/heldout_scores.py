@@ -106,10 +106,10 @@ def score(
         done = {task_id for task_id, _ in record.done()}
         before = sum(len(score.tasks) for score in found.values())
         for start in range(0, len(own), CHUNK):
-            chunk = own[start : start + CHUNK]  # stored whole or not at all
-            if chunk[0].id not in done:
+            missing = [task for task in own[start : start + CHUNK] if task.id not in done]  # all of them, or none
+            if missing:
                 progress(before + start, len(tasks))
-                record.record(_answer(policy, executor, chunk, config, temperature, seed=start))
+                record.record(_answer(policy, executor, missing, config, temperature, seed=start))
         found[kind] = read(store, record.id, kind)
         record.finish(found[kind].summary())
     return found
