@@ -75,7 +75,7 @@ def propose(
     asked = requests(config, buffer, curriculum, policy.style, random.Random(seed))
     sampling = Sampling(
         max_new_tokens=config.proposal_tokens + (policy.thinking_tokens if policy.style == "chat" else 0),
-        temperature=config.temperature,
+        temperature=config.proposal_temperature,
         stop=prompts.PROPOSAL_STOP if policy.style == "completion" else prompts.CHAT_STOP,
         seed=seed,
         chat=policy.style == "chat",

@@ -150,3 +150,4 @@ class Sample:
     logprobs: tuple[float, ...]  # of the generating weights
     reward: float
     advantage: float
+    temperature: float = 1.0  # that it was drawn with

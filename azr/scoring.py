@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from azr import advantages, rewards
-from azr.config import TrainConfig
+from azr.config import Config, TasksConfig, TrainConfig
 from azr.records import ROLES, TASK_TYPES, Attempt, Proposal, Role, Sample, Task, TaskType, Verdict
-from azr.rewards import LearnabilityShape, Shaping
+from azr.rewards import Shaping
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,7 @@ def score(
     tasks: Sequence[Task],
     attempts: Sequence[Attempt],
     verdicts: Sequence[Verdict],
-    config: TrainConfig,
-    learnability: LearnabilityShape,
+    config: Config,
     shapings: Sequence[Shaping | None] | None = None,
     guessed: Mapping[str, float] | None = None,
 ) -> Scored:
@@ -53,10 +52,8 @@ def score(
         replace(s, merit=s.merit * (1.0 - guessed[p.task.id])) if s and p.task and p.task.id in guessed else s
         for p, s in zip(proposals, shapings or [None] * len(proposals), strict=True)
     ]
-    proposal_rewards = [
-        _proposal_reward(p, rates, config, learnability, s) for p, s in zip(proposals, shapings, strict=True)
-    ]
-    attempt_rewards = [_attempt_reward(a, v, config) for a, v in zip(attempts, verdicts, strict=True)]
+    proposal_rewards = [_proposal_reward(p, rates, config, s) for p, s in zip(proposals, shapings, strict=True)]
+    attempt_rewards = [_attempt_reward(a, v, config.train) for a, v in zip(attempts, verdicts, strict=True)]
     proposal_advantages: list[float | None] = [None] * len(proposals)
     attempt_advantages = [0.0] * len(attempts)
     silent = 0
@@ -65,18 +62,20 @@ def score(
             chosen, values, lengths, owners = _group(kind, role, proposals, proposal_rewards, attempts, attempt_rewards)
             if not chosen:
                 continue
-            weights = lengths if config.baseline_weighting == "token" else None
-            if role == "solve" and config.baseline == "leave_one_out":
-                found = advantages.leave_one_out(values, owners, config.std_floor, weights)
+            weights = lengths if config.train.baseline_weighting == "token" else None
+            if role == "solve" and config.train.baseline == "leave_one_out":
+                found = advantages.leave_one_out(values, owners, config.train.std_floor, weights)
             else:
-                found = advantages.whiten(values, config.std_floor, weights)
+                found = advantages.whiten(values, config.train.std_floor, weights)
             silent += not any(found)
             for index, advantage in zip(chosen, found, strict=True):
                 if role == "propose":
                     proposal_advantages[index] = advantage
                 else:
                     attempt_advantages[index] = advantage * (1.0 - guessed.get(attempts[index].task.id, 0.0))
-    samples = _samples(proposals, proposal_rewards, proposal_advantages, attempts, attempt_rewards, attempt_advantages)
+    samples = _samples(
+        proposals, proposal_rewards, proposal_advantages, attempts, attempt_rewards, attempt_advantages, config.tasks
+    )
     return Scored(
         tuple(samples),
         rates,
@@ -91,16 +90,16 @@ def score(
 def _proposal_reward(
     proposal: Proposal,
     rates: dict[str, float],
-    config: TrainConfig,
-    learnability: LearnabilityShape,
+    config: Config,
     shaping: Shaping | None,
 ) -> float | None:
     rate = rates.get(proposal.task.id) if proposal.task else None
+    learnability = config.tasks.proposer_reward
     if shaping is not None and proposal.task is not None:
         reward = rewards.shaped_reward(shaping, proposal.repeated, rate, learnability)
     else:
         reward = rewards.proposer_reward(proposal.task is not None, proposal.repeated, rate, learnability)
-    if config.reward == "format" and reward is not None:
+    if config.train.reward == "format" and reward is not None:
         return rewards.format_reward(proposal.task is not None, proposal.repeated)
     return reward
 
@@ -139,13 +138,16 @@ def _samples(
     attempts: Sequence[Attempt],
     attempt_rewards: Sequence[float],
     attempt_advantages: Sequence[float],
+    config: TasksConfig,
 ) -> list[Sample]:
     samples = []
     for p, reward, advantage in zip(proposals, proposal_rewards, proposal_advantages, strict=True):
         if reward is not None and advantage is not None:
-            c = p.completion
-            samples.append(Sample("propose", p.type, p.prompt_ids, c.token_ids, c.logprobs, reward, advantage))
+            c, drawn_at = p.completion, config.proposal_temperature
+            samples.append(
+                Sample("propose", p.type, p.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at)
+            )
     for a, reward, advantage in zip(attempts, attempt_rewards, attempt_advantages, strict=True):
-        c = a.completion
-        samples.append(Sample("solve", a.task.type, a.prompt_ids, c.token_ids, c.logprobs, reward, advantage))
+        c, drawn_at = a.completion, config.answer_temperature
+        samples.append(Sample("solve", a.task.type, a.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at))
     return samples

@@ -122,7 +122,7 @@ def play(s: SelfPlay, step: int) -> None:
     verdicts = grade(attempts, s.executor)
     guessed = guess_rates(attempts, s.executor)
     scored = score(
-        proposals, tasks, attempts, verdicts, s.config.train, tasks_config.proposer_reward, shapings,
+        proposals, tasks, attempts, verdicts, s.config, shapings,
         guessed if s.curriculum.uses("guessing") else None,
     )  # fmt: skip
     clock.lap("grade")

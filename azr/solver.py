@@ -31,7 +31,7 @@ def solve(
     policy: Policy, tasks: Sequence[Task], config: TasksConfig, seed: int, progress: Progress | None = None
 ) -> list[Attempt]:
     """`config.attempts` attempts at each task, task by task in order. Fresh samples every time."""
-    return attempt(policy, tasks, config, config.attempts, config.temperature, seed, progress)
+    return attempt(policy, tasks, config, config.attempts, config.answer_temperature, seed, progress)
 
 
 def attempt(

@@ -139,7 +139,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
 def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
     """The configured model, with a checkpoint's weights and its resolved precision and threads where one is given."""
     resolved = {name: checkpoint.state["resolved"][name] for name in RESOLVED} if checkpoint else {}
-    policy = make_policy(config.model.model_copy(update=resolved), config.train, config.tasks.temperature)
+    policy = make_policy(config.model.model_copy(update=resolved), config.train)
     if checkpoint:
         policy.load(checkpoint.path)
     return policy

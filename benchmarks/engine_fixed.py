@@ -97,7 +97,7 @@ class FixedStep:
         return laps.seconds
 
     def _generate(self, texts: list[str], count: int, tokens: int) -> list[Group]:
-        return self.policy.generate(texts, count, Sampling(tokens, TASKS.temperature, seed=1))
+        return self.policy.generate(texts, count, Sampling(tokens, seed=1))
 
     def _update(self, written: Sequence[tuple[tuple[int, ...], Completion]]) -> None:
         self.sampled = sum(len(completion.token_ids) for _, completion in written)

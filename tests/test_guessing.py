@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from azr.config import TrainConfig
+from azr.config import Config
 from azr.executor import Executor, encode
 from azr.guessing import guess_rates
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
@@ -51,7 +51,7 @@ def test_what_can_be_guessed_teaches_less() -> None:
 
     def scored(guessed: dict[str, float]):  # type: ignore[no-untyped-def]
         shaping = Shaping(band=(0.4, 0.7))
-        return score([proposal], [t], attempts, verdicts, TrainConfig(), "paper", [shaping], guessed)
+        return score([proposal], [t], attempts, verdicts, Config(), [shaping], guessed)
 
     full, half = scored({}), scored({t.id: 0.5})
     assert (full.proposal_rewards, half.proposal_rewards) == ((1.0,), (0.5,))

@@ -108,6 +108,7 @@ def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, check
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
     samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
     samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
+    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
     other = TorchPolicy(*settings_of(tiny, "none", loss_weighting=weighting, kl_weight=kl_weight))
     peft = mlx_to_peft({name: torch.from_numpy(value) for name, value in trained(policy).items()})
     with torch.no_grad():

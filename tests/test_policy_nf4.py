@@ -137,10 +137,10 @@ def test_a_checkpoint_is_loaded_in_another_precision(tiny: Path, tmp_path: Path)
 def test_what_a_base_in_4_bit_cannot_do_is_refused(tiny: Path) -> None:
     model, train = ModelConfig(name=str(tiny), quantization="4bit"), TrainConfig()
     with pytest.raises(UserError, match=r"model\.adapter"):
-        make_policy(model.model_copy(update={"adapter": "full"}), train, 1.0)
+        make_policy(model.model_copy(update={"adapter": "full"}), train)
     mixed = {"generation_precision": "float32", "update_precision": "bfloat16"}
     with pytest.raises(UserError, match="both the same"):
-        make_policy(model.model_copy(update=mixed), train, 1.0)
+        make_policy(model.model_copy(update=mixed), train)
 
 
 @pytest.mark.parametrize(("major", "precision"), [(7, "float32"), (8, "bfloat16")])

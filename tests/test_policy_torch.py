@@ -128,7 +128,7 @@ def naive_gradients(policy: TorchPolicy, samples: list[Sample], weighting: str) 
 
     def log_softmax(sample: Sample) -> torch.Tensor:
         logits = policy.model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0]
-        return logits[len(sample.prompt_ids) - 1 : -1].log_softmax(-1)
+        return (logits[len(sample.prompt_ids) - 1 : -1] / sample.temperature).log_softmax(-1)
 
     for linear in policy.linears.values():
         del linear.layer.forward  # the class's own again
@@ -158,6 +158,7 @@ def test_the_packed_gradient_is_the_naive_one(tiny: Path, adapter: str, weightin
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
     samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
     samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
+    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
     metrics = policy.updater.accumulate(samples)
     packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
     naive = naive_gradients(policy, samples, weighting)
@@ -173,6 +174,7 @@ def test_the_gradient_with_the_divergence_is_the_naive_one(tiny: Path) -> None:
     policy = make_policy(tiny, kl_weight=0.7)
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
+    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
     held = {name: linear.merged for name, linear in policy.linears.items()}
     assert policy.updater.accumulate(samples)["kl"] > 0
     assert all(linear.merged is held[name] for name, linear in policy.linears.items())

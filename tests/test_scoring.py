@@ -1,6 +1,6 @@
 import pytest
 
-from azr.config import TrainConfig
+from azr.config import Config, TasksConfig, TrainConfig
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
 from azr.rewards import Shaping
 from azr.scoring import Scored, score
@@ -24,7 +24,7 @@ def run(config: TrainConfig | None = None) -> Scored:
     a, b = task(1), task(2)
     proposals = [proposal(a), proposal(None), proposal(a, repeated=True), proposal(task(3))]
     pairs = attempts(a, [True, False, False, None]) + attempts(b, [True, True, True, True])
-    return score(proposals, [a, b], [p[0] for p in pairs], [p[1] for p in pairs], config or TrainConfig(), "paper")
+    return score(proposals, [a, b], [p[0] for p in pairs], [p[1] for p in pairs], Config(train=config or TrainConfig()))
 
 
 def test_rewards_by_hand() -> None:
@@ -33,6 +33,9 @@ def test_rewards_by_hand() -> None:
     assert scored.attempt_rewards == (1.0, -0.5, -0.5, -1.0, 1.0, 1.0, 1.0, 1.0)
     assert sorted(scored.rates.values()) == [0.25, 1.0]
     assert len(scored.samples) == 3 + 8
+    assert [s.temperature for s in scored.samples] == [TasksConfig().proposal_temperature] * 3 + [
+        TasksConfig().answer_temperature
+    ] * 8
 
 
 def test_each_group_of_type_and_role_has_its_own_baseline() -> None:
@@ -57,7 +60,7 @@ def test_the_format_control_is_blind_to_correctness() -> None:
 def test_a_silent_group_is_counted() -> None:
     a = task(1)
     pairs = attempts(a, [True, True])
-    scored = score([proposal(None)], [a], [p[0] for p in pairs], [p[1] for p in pairs], TrainConfig(), "paper")
+    scored = score([proposal(None)], [a], [p[0] for p in pairs], [p[1] for p in pairs], Config())
     assert scored.silent_groups == 2
     assert all(s.advantage == 0 for s in scored.samples)
 
@@ -68,6 +71,6 @@ def test_shapings_belong_to_their_proposals_and_leave_invalid_ones_alone() -> No
     hollow = Shaping(hollow=True)
     shapings = [Shaping(band=(0.4, 0.7), weight=1.5, bonus=0.1), Shaping(bonus=0.3), hollow, Shaping(), hollow]
     pairs = attempts(a, [True, False])
-    scored = score(proposals, [a], [p[0] for p in pairs], [p[1] for p in pairs], TrainConfig(), "paper", shapings)
+    scored = score(proposals, [a], [p[0] for p in pairs], [p[1] for p in pairs], Config(), shapings)
     assert scored.proposal_rewards == (1.6, -1.0, -1.0, None, -1.0)
     assert len(scored.samples) == 4 + 2  # a hollow task is learnt from although nobody attempted it

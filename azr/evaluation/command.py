@@ -158,7 +158,7 @@ def load_untrained(config: Config) -> Policy:
 
 
 def _load(config: Config) -> Policy:
-    return make_policy(config.model, config.train, config.tasks.temperature)
+    return make_policy(config.model, config.train)
 
 
 def _pinned(model: ModelConfig, current: ModelConfig) -> ModelConfig:

@@ -13,8 +13,8 @@ from azr.policy.base import Policy
 MLX_OWNER = "mlx-community/"  # on the hub: models in mlx-lm's format
 
 
-def make_policy(model: ModelConfig, train: TrainConfig, temperature: float) -> Policy:
-    """The policy of a configuration; `temperature` is the one that training samples with. Raises UserError."""
+def make_policy(model: ModelConfig, train: TrainConfig) -> Policy:
+    """The policy of a configuration. Raises UserError."""
     if backend_of(model) == "mlx":
         if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
             raise UserError(
@@ -23,14 +23,14 @@ def make_policy(model: ModelConfig, train: TrainConfig, temperature: float) -> P
             )
         from azr.policy.mlx_policy import MlxPolicy
 
-        return MlxPolicy(model, train, temperature)
+        return MlxPolicy(model, train)
     if model.quantization == "4bit":
         from azr.policy.nf4_policy import Nf4Policy
 
-        return Nf4Policy(model, train, temperature)
+        return Nf4Policy(model, train)
     from azr.policy.torch_policy import TorchPolicy  # torch takes seconds to import: bad input is found before
 
-    return TorchPolicy(model, train, temperature)
+    return TorchPolicy(model, train)
 
 
 def backend_of(model: ModelConfig) -> str:

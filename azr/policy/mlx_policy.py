@@ -32,9 +32,9 @@ from azr.records import Group, Sample, Sampling
 
 
 class MlxPolicy:
-    """A causal language model of mlx-lm with LoRA training. `temperature` is the one that samples are drawn with."""
+    """A causal language model of mlx-lm with LoRA training."""
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
+    def __init__(self, model: ModelConfig, train: TrainConfig) -> None:
         if model.adapter == "full":
             raise UserError("model.adapter: MLX trains a LoRA adapter only; set model.backend=torch for full")
         self.config, self.train = model, train
@@ -53,7 +53,7 @@ class MlxPolicy:
             self.model, self.tokenizer, loaded.end_ids, shape.cache_bytes(DTYPES[self.precision].size),
             mlx_cache_share(memory_budget(this_machine(), "metal" if on_metal() else "cpu")),
         )  # fmt: skip
-        self.updater = MlxUpdater(self.model, train, temperature, self._checkpoints(), self.untrained)
+        self.updater = MlxUpdater(self.model, train, self._checkpoints(), self.untrained)
         self.updates = 0
 
     def _new_optimizer(self) -> Any:

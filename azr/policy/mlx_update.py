@@ -87,12 +87,12 @@ class Batch:
         self.tokens = mx.array([list(row) + [0] * (longest - len(row)) for row, _ in rows])
         self.places = mx.array([i * longest + t for i, (row, _) in enumerate(rows) for t in range(len(row))])
         columns = [
-            (target, generated, sample.advantage, weight)
+            (target, generated, sample.advantage, weight, sample.temperature)
             for sample, weight in members
             for target, generated in zip(sample.completion_ids, sample.logprobs, strict=True)
         ]
         self.targets = mx.array([c[0] for c in columns])
-        self.numbers = mx.array([c[1:] for c in columns], dtype=mx.float32)  # generator's, advantage, weight
+        self.numbers = mx.array([c[1:] for c in columns], dtype=mx.float32)  # columns 1 to 4
         self.before: mx.array | None = None  # the untrained model's hidden states, if the loss needs them
         self.forwarded = len(prompt) - 1 + self.tokens.size
 
@@ -107,11 +107,10 @@ class MlxUpdater:
         self,
         model: Any,
         train: TrainConfig,
-        temperature: float,
         checkpoint: bool,
         without_adapter: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.model, self.train, self.temperature = model, train, temperature
+        self.model, self.train = model, train
         self.checkpoint, self.without_adapter = checkpoint, without_adapter
 
     def accumulate(
@@ -182,8 +181,8 @@ class MlxUpdater:
             body.layers = blocks
         return hidden.reshape(-1, hidden.shape[-1])
 
-    def _log_softmax(self, hidden: mx.array) -> mx.array:
-        logits = logits_of(self.model, hidden) / self.temperature
+    def _log_softmax(self, hidden: mx.array, temperatures: mx.array) -> mx.array:
+        logits = logits_of(self.model, hidden) / temperatures[:, None]
         return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def _head(
@@ -193,14 +192,14 @@ class MlxUpdater:
 
         `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
         """
-        generator, advantages, weights = numbers[:, 0], numbers[:, 1], numbers[:, 2]
-        everything = self._log_softmax(hidden.astype(dtype))
+        generator, advantages, weights, temperatures = (numbers[:, i] for i in range(4))
+        everything = self._log_softmax(hidden.astype(dtype), temperatures)
         logprobs = mx.take_along_axis(everything, targets[:, None], axis=-1)[:, 0]
         old = mx.stop_gradient(logprobs)
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
         kl = mx.zeros(())
         if before is not None:
-            reference = mx.stop_gradient(self._log_softmax(before))
+            reference = mx.stop_gradient(self._log_softmax(before, temperatures))
             kl = (mx.exp(everything) * (everything - reference)).sum(-1)
             losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()

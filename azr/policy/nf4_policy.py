@@ -24,9 +24,9 @@ from azr.policy.update import Updater
 
 
 class Nf4Policy(TorchPolicy):
-    """A causal language model with a frozen NF4 base. `temperature` is the one that samples are drawn with."""
+    """A causal language model with a frozen NF4 base."""
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
+    def __init__(self, model: ModelConfig, train: TrainConfig) -> None:
         if model.adapter == "full":
             raise UserError("model.adapter: a base in 4 bit trains a LoRA adapter only; set model.quantization=none")
         if importlib.util.find_spec("bitsandbytes") is None:
@@ -57,7 +57,7 @@ class Nf4Policy(TorchPolicy):
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
         self.linears = {}
         self.generator = Generator(self.model, self.tokenizer, end_ids(self.model, self.tokenizer), dtype)
-        self.updater = Updater(self.model, train, temperature, dtype, self.wrapped.disable_adapter)
+        self.updater = Updater(self.model, train, dtype, self.wrapped.disable_adapter)
         checkpoint_blocks(self.model, train.micro_batch_tokens, dtype)
         self.updates = 0
 

@@ -38,9 +38,9 @@ from azr.records import Group, Sample, Sampling
 
 
 class TorchPolicy:
-    """A causal language model with LoRA (or full) training. `temperature` is the one that samples are drawn with."""
+    """A causal language model with LoRA (or full) training."""
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, temperature: float = 1.0) -> None:
+    def __init__(self, model: ModelConfig, train: TrainConfig) -> None:
         self.config, self.train = model, train
         self.thinking_tokens = model.thinking_tokens
         if model.threads:
@@ -65,7 +65,7 @@ class TorchPolicy:
         self.linears = replace_linears(self.model, DTYPES[self.update_precision])
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=train.learning_rate, weight_decay=0.0)
-        self.updater = Updater(self.model, train, temperature, DTYPES[self.update_precision], self._without_adapter)
+        self.updater = Updater(self.model, train, DTYPES[self.update_precision], self._without_adapter)
         self.updates = 0
         self.refresh()
 

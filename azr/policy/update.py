@@ -38,11 +38,10 @@ class Updater:
         self,
         model: Any,
         train: TrainConfig,
-        temperature: float,
         dtype: torch.dtype,
         without_adapter: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.model, self.train, self.temperature, self.dtype = model, train, temperature, dtype
+        self.model, self.train, self.dtype = model, train, dtype
         self.without_adapter = without_adapter
 
     def accumulate(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
@@ -76,6 +75,7 @@ class Updater:
         generator: list[float] = []
         advantages: list[float] = []
         weights: list[float] = []
+        temperatures: list[float] = []
         for i, (sample, weight) in enumerate(members):
             count = len(sample.completion_ids)
             rows += packed.rows_of(i)[-count:]
@@ -83,6 +83,7 @@ class Updater:
             generator += sample.logprobs
             advantages += [sample.advantage] * count
             weights += [weight] * count
+            temperatures += [sample.temperature] * count
         ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
         before = None
         if self.train.kl_weight:
@@ -91,7 +92,7 @@ class Updater:
         with torch.enable_grad():
             out = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
             columns = [torch.tensor(x) for x in (rows, targets)]
-            columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights)]
+            columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights, temperatures)]
             grad = torch.zeros_like(out)
             for first in range(0, len(rows), HEAD_TOKENS):
                 piece = [c[first : first + HEAD_TOKENS] for c in columns]
@@ -99,28 +100,29 @@ class Updater:
             out.backward(grad)
         return len(packed.tokens)
 
-    def _log_softmax(self, hidden: Tensor) -> Tensor:
+    def _log_softmax(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
+        """Log-probabilities (T, V) of the distribution that tokens are drawn from, from hidden states (T, hidden)."""
         head = self.model.get_output_embeddings()
         bias = None if head.bias is None else head.bias.to(self.dtype)
         logits = torch.nn.functional.linear(hidden.to(self.dtype), head.weight.to(self.dtype), bias).float()
-        return (logits if self.temperature == 1 else logits / self.temperature).log_softmax(-1)
+        return (logits / temperatures.unsqueeze(1)).log_softmax(-1)
 
     def _head(self, hidden: Tensor, before: Tensor | None, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
         """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden).
 
-        Columns, one entry a token: row, target, the generator's log-probability, advantage, weight in the loss.
+        Columns, one entry a token: row, target, the generator's log-probability, advantage, weight, temperature.
         `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
         """
-        rows, targets, generator, advantages, weights = columns
+        rows, targets, generator, advantages, weights, temperatures = columns
         part = hidden[rows].requires_grad_()
-        everything = self._log_softmax(part)
+        everything = self._log_softmax(part, temperatures)
         logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1)
         old = logprobs.detach()
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
         kl = torch.zeros(())
         if before is not None:
             with torch.no_grad():
-                reference = self._log_softmax(before[rows])
+                reference = self._log_softmax(before[rows], temperatures)
             kl = divergence(everything, reference)
             losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()

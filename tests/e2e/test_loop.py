@@ -52,8 +52,8 @@ def test_stopped_and_resumed_gives_the_same_rows(play: Any, tmp_path: Path, enab
 
 def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Path) -> None:
     play()
-    with pytest.raises(UserError, match=r"tasks\.temperature"):
-        play(resume=tmp_path / "models" / "checkpoint-0004", tasks={"temperature": 0.5})
+    with pytest.raises(UserError, match=r"tasks\.answer_temperature"):
+        play(resume=tmp_path / "models" / "checkpoint-0004", tasks={"answer_temperature": 0.7})
 
 
 def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
