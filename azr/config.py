@@ -75,7 +75,7 @@ class TrainConfig(Section):
     clip_ratio: float = Field(0.2, gt=0, lt=1, description="PPO clip; inert with one update a step")
     importance_cap: float = Field(2.0, ge=1, description="cap of the truncated importance weight (trainer / generator)")
     kl_weight: float = Field(0.1, ge=0, description="weight in the loss of the KL divergence from the untrained model")
-    loss_weighting: Literal["sequence", "token"] = Field("sequence", description="what weighs the same in the loss")
+    loss_weighting: Literal["role", "sequence", "token"] = Field("role", description="what weighs the same in the loss")
     baseline: Literal["type_role", "leave_one_out"] = Field(
         "leave_one_out",
         description="TRR++ baseline per task type and role, or each task's other attempts for the solver",

@@ -290,14 +290,16 @@ def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
     watched = Scorer(watching)
     assert score(watched, problem, problem.reference).correct
     assert watching.calls == [100, FIRST_INPUTS, 100]  # the first: what the reference answers
-    for solution, status, tried in (
-        ("return x", "wrong", FIRST_INPUTS),
-        ("return 1 / 0", "exception", FIRST_INPUTS),
-        ("return x + 1 if x < 99 else 0", "wrong", 100),
+    for solution, status, runs in (
+        ("return x", "wrong", [FIRST_INPUTS]),  # plain answers are compared here, others in a process of their own
+        ("return {x}", "wrong", [FIRST_INPUTS, FIRST_INPUTS]),
+        ("return 1 / 0", "exception", [FIRST_INPUTS]),
+        ("return x + 1 if x < 99 else 0", "wrong", [FIRST_INPUTS, 100]),
+        ("return 'y' * 2000", "wrong", [FIRST_INPUTS, FIRST_INPUTS]),
     ):
         watching.calls.clear()
         assert score(watched, problem, f"def one(x): {solution}").status == status
-        assert max(watching.calls) == tried
+        assert watching.calls == runs
 
 
 def test_a_hanging_call_ends_after_a_second_as_in_evalplus(scorer: Scorer) -> None:

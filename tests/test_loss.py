@@ -15,6 +15,7 @@ from azr.policy.loss import token_losses, token_weights
 from azr.policy.loss_spec import policy_loss, token_loss
 
 LN2 = math.log(2)
+ROLES = ["propose", "solve", "solve", "solve"]
 
 
 @pytest.mark.parametrize(
@@ -37,15 +38,20 @@ def test_token_loss_by_hand(logprob: float, old: float, generator: float, advant
 def test_weighting_by_hand() -> None:
     rows = [[-1.0], [-1.0, -2.0, -3.0]]
     # Losses are -3 for the one token of the first sequence, +1 for each of the three of the second.
-    assert policy_loss(rows, rows, rows, [3.0, -1.0], 0.2, 2.0, "sequence") == pytest.approx((-3 + 1) / 2)
-    assert policy_loss(rows, rows, rows, [3.0, -1.0], 0.2, 2.0, "token") == pytest.approx((-3 + 3) / 4)
+    assert policy_loss(rows, rows, rows, [3.0, -1.0], 0.2, 2.0, ROLES[:2], "sequence") == pytest.approx((-3 + 1) / 2)
+    assert policy_loss(rows, rows, rows, [3.0, -1.0], 0.2, 2.0, ROLES[:2], "token") == pytest.approx((-3 + 3) / 4)
+    rows, roles = [[-1.0], [-1.0], [-1.0, -2.0]], ["solve", "solve", "propose"]
+    found = policy_loss(rows, rows, rows, [3.0, 1.0, -1.0], 0.2, 2.0, roles, "role")
+    assert found == pytest.approx((-(3 + 1) / 2 + 1) / 2)
 
 
 def test_weights_by_hand() -> None:
-    assert token_weights([1, 4], "sequence") == [1 / 2, 1 / 8]
-    assert token_weights([1, 4], "token") == [1 / 5, 1 / 5]
-    assert token_weights([], "token") == []
-    assert token_weights([0, 2], "sequence") == [1 / 2, 1 / 4]  # the empty one still counts
+    assert token_weights([1, 4], ROLES[:2], "sequence") == [1 / 2, 1 / 8]
+    assert token_weights([1, 4], ROLES[:2], "token") == [1 / 5, 1 / 5]
+    assert token_weights([], [], "token") == token_weights([], [], "role") == []
+    assert token_weights([1, 4, 2], ["propose", "solve", "solve"], "role") == [1 / 2, 1 / 16, 1 / 8]
+    assert token_weights([1, 4], ["solve"] * 2, "role") == [1 / 2, 1 / 8]  # the only role there is
+    assert token_weights([0, 2], ROLES[:2], "sequence") == [1 / 2, 1 / 4]  # the empty one still counts
 
 
 def tensor_loss(
@@ -53,7 +59,7 @@ def tensor_loss(
     weighting: str,
 ) -> float:  # fmt: skip
     total = 0.0
-    weights = token_weights([len(row) for row in logprobs], weighting)
+    weights = token_weights([len(row) for row in logprobs], ROLES[: len(logprobs)], weighting)
     for i, advantage in enumerate(advantages):
         new, before, sampled = (torch.tensor(x[i], dtype=torch.float64) for x in (logprobs, old, generator))
         losses = token_losses(new, before, sampled, torch.full_like(new, advantage), 0.2, 2.0)
@@ -68,14 +74,14 @@ token = st.tuples(number, number, number)
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(token, min_size=1, max_size=5), st.floats(-3, 3)), min_size=1, max_size=4),
-    st.sampled_from(["sequence", "token"]),
+    st.sampled_from(["role", "sequence", "token"]),
 )
 def test_tensors_reproduce_the_specification(
     batch: list[tuple[list[tuple[float, float, float]], float]], weighting: str
 ) -> None:
     new, before, sampled = ([[t[k] for t in row] for row, _ in batch] for k in range(3))
     advantages = [advantage for _, advantage in batch]
-    expected = policy_loss(new, before, sampled, advantages, 0.2, 2.0, weighting)
+    expected = policy_loss(new, before, sampled, advantages, 0.2, 2.0, ROLES[: len(new)], weighting)
     assert tensor_loss(new, before, sampled, advantages, weighting) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
@@ -109,7 +115,7 @@ def test_trl_agrees(loss_type: str, weighting: str) -> None:
     new, before, sampled = (
         [row[:n] for row, n in zip(x.tolist(), lengths, strict=True)] for x in (logprobs, old, generator)
     )
-    assert policy_loss(new, before, sampled, advantages.tolist(), 0.2, 2.0, weighting) == pytest.approx(
+    assert policy_loss(new, before, sampled, advantages.tolist(), 0.2, 2.0, ROLES[:3], weighting) == pytest.approx(
         theirs, rel=1e-9
     )
     assert tensor_loss(new, before, sampled, advantages.tolist(), weighting) == pytest.approx(theirs, rel=1e-9)

@@ -76,6 +76,7 @@ def reference_logprobs(policy: MlxPolicy, prompt: tuple[int, ...], completion: t
     return found
 
 
+ROLES = ["propose", "solve", "solve", "solve"]
 number = st.floats(-5, 0)
 token = st.tuples(number, number, number)
 
@@ -83,7 +84,7 @@ token = st.tuples(number, number, number)
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(token, min_size=1, max_size=5), st.floats(-3, 3)), min_size=1, max_size=4),
-    st.sampled_from(["sequence", "token"]),
+    st.sampled_from(["role", "sequence", "token"]),
 )
 def test_arrays_reproduce_the_specification(
     batch: list[tuple[list[tuple[float, float, float]], float]], weighting: str
@@ -91,14 +92,14 @@ def test_arrays_reproduce_the_specification(
     new, before, sampled = ([[t[k] for t in row] for row, _ in batch] for k in range(3))
     advantages = [advantage for _, advantage in batch]
     total = 0.0
-    for i, weight in enumerate(token_weights([len(row) for row in new], weighting)):
+    for i, weight in enumerate(token_weights([len(row) for row in new], ROLES[: len(new)], weighting)):
         probabilities = (mx.array(new[i]), mx.array(before[i]), mx.array(sampled[i]))
         total += float(token_losses(*probabilities, mx.full(len(new[i]), advantages[i]), 0.2, 2.0).sum()) * weight
-    expected = policy_loss(new, before, sampled, advantages, 0.2, 2.0, weighting)
+    expected = policy_loss(new, before, sampled, advantages, 0.2, 2.0, ROLES[: len(new)], weighting)
     assert total == pytest.approx(expected, rel=1e-4, abs=1e-4)  # float32
 
 
-@pytest.mark.parametrize("weighting", ["sequence", "token"])
+@pytest.mark.parametrize("weighting", ["role", "token"])
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.7])
 def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, checkpoint: bool, kl_weight: float) -> None:
@@ -108,7 +109,7 @@ def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, check
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
     samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
     samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
-    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
+    samples[3:6] = [replace(s, temperature=0.5, role="propose") for s in samples[3:6]]
     other = TorchPolicy(*settings_of(tiny, "none", loss_weighting=weighting, kl_weight=kl_weight))
     peft = mlx_to_peft({name: torch.from_numpy(value) for name, value in trained(policy).items()})
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,11 +136,13 @@ def naive_gradients(policy: TorchPolicy, samples: list[Sample], weighting: str) 
     policy.model.set_attn_implementation("eager")
     policy.optimizer.zero_grad()
     total = sum(len(s.completion_ids) for s in samples)
+    same_role = Counter(s.role for s in samples)
     for sample in samples:
         everything = log_softmax(sample)
         logprobs = everything.gather(1, torch.tensor(sample.completion_ids).unsqueeze(1)).squeeze(1)
         weight = (logprobs.detach() - torch.tensor(sample.logprobs)).exp().clamp(max=policy.train.importance_cap)
-        scale = 1 / total if weighting == "token" else 1 / len(samples) / len(sample.completion_ids)
+        count = len(same_role) * same_role[sample.role] if weighting == "role" else len(samples)
+        scale = 1 / total if weighting == "token" else 1 / count / len(sample.completion_ids)
         loss = -(logprobs * weight).sum() * sample.advantage
         if policy.train.kl_weight and sample.advantage:
             with torch.no_grad(), policy.wrapped.disable_adapter():
@@ -151,14 +154,14 @@ def naive_gradients(policy: TorchPolicy, samples: list[Sample], weighting: str) 
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
-@pytest.mark.parametrize("weighting", ["sequence", "token"])
+@pytest.mark.parametrize("weighting", ["role", "sequence", "token"])
 def test_the_packed_gradient_is_the_naive_one(tiny: Path, adapter: str, weighting: str) -> None:
     policy = make_policy(tiny, adapter, loss_weighting=weighting)
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
     samples[1] = replace(samples[1], logprobs=tuple(x - 1.5 for x in samples[1].logprobs))  # importance weight capped
     samples[2] = replace(samples[2], advantage=0.0)  # no gradient, but it counts in the normalisation
-    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
+    samples[3:6] = [replace(s, temperature=0.5, role="propose") for s in samples[3:6]]
     metrics = policy.updater.accumulate(samples)
     packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
     naive = naive_gradients(policy, samples, weighting)
@@ -174,12 +177,12 @@ def test_the_gradient_with_the_divergence_is_the_naive_one(tiny: Path) -> None:
     policy = make_policy(tiny, kl_weight=0.7)
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
-    samples[3:6] = [replace(s, temperature=0.5) for s in samples[3:6]]
+    samples[3:6] = [replace(s, temperature=0.5, role="propose") for s in samples[3:6]]
     held = {name: linear.merged for name, linear in policy.linears.items()}
     assert policy.updater.accumulate(samples)["kl"] > 0
     assert all(linear.merged is held[name] for name, linear in policy.linears.items())
     packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
-    for name, gradient in naive_gradients(policy, samples, "sequence").items():
+    for name, gradient in naive_gradients(policy, samples, "role").items():
         assert torch.allclose(packed[name], gradient, rtol=1e-3, atol=1e-6), name
 
 

@@ -35,7 +35,7 @@ class Inputs:
     args: tuple[Any, ...]  # packed argument lists
     reference: str
     atol: float
-    oracle: str = ""  # a rule of its own in harness.compare
+    oracle: str = ""  # a rule of its own in comparison.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from azr.evaluation.problems import (
     StandardInput,
 )
 from azr.executor import Executor, NotALiteral, parse_arguments, parse_literal
+from azr.executor.comparison import are_plain, compare
 from azr.executor.programs import Program, ProgramResult
 from azr.executor.wire import pack
 
@@ -197,9 +198,13 @@ def _verdict(mode: str, job: dict[str, Any], so_far: Score) -> Work:
     seconds = so_far.seconds + result.cpu_seconds
     if not result.ok:
         return Score(False, result.status, f"while its answers were compared: {result.reason}", seconds)
-    if result.value.get("passed") is True:
+    return _verdict_of(result.value, seconds)
+
+
+def _verdict_of(compared: dict[str, Any], seconds: float) -> Score:
+    if compared.get("passed") is True:
         return Score(True, "ok", "", seconds)
-    return Score(False, str(result.value["kind"]), str(result.value["reason"]), seconds)
+    return Score(False, str(compared["kind"])[:100], str(compared["reason"])[:200], seconds)
 
 
 def _tests(check: CheckProgram, solution: str, recorded: _Recorded) -> Work:
@@ -230,8 +235,10 @@ def _agrees(check: Inputs, solution: str, recorded: _Recorded, count: int) -> Wo
     answers, so_far = yield from _answers(job, _limit(recorded))
     if answers is None or (answers == expected and not check.oracle):
         return so_far
-    compared = {"calls": calls, "answers": answers, "expected": expected}
-    return (yield from _verdict("compare", {**compared, "atol": check.atol, "oracle": check.oracle}, so_far))
+    compared = {"calls": calls, "answers": answers, "expected": expected, "atol": check.atol, "oracle": check.oracle}
+    if are_plain(answers):
+        return _verdict_of(compare(compared), so_far.seconds)
+    return (yield from _verdict("compare", compared, so_far))
 
 
 def _limit(recorded: _Recorded) -> float:

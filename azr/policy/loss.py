@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 
 Tensor = torch.Tensor
@@ -30,11 +33,15 @@ def divergence(log_policy: Tensor, log_reference: Tensor) -> Tensor:
     return (log_policy.exp() * (log_policy - log_reference)).sum(-1)
 
 
-def token_weights(lengths: list[int], weighting: str) -> list[float]:
+def token_weights(lengths: Sequence[int], roles: Sequence[str], weighting: str) -> list[float]:
     """What one token of each sequence weighs in the loss.
 
-    sequence: every sequence weighs the same, its tokens share that; token: every token weighs the same.
+    role: proposer and solver weigh the same, the sequences of each share that, however many they are; sequence: every
+    sequence weighs the same, its tokens share that; token: every token weighs the same.
     """
+    if weighting == "role":
+        counts = Counter(roles)
+        return [1 / (len(counts) * counts[r] * max(n, 1)) for n, r in zip(lengths, roles, strict=True)]
     if weighting == "sequence":
         return [1 / (len(lengths) * max(length, 1)) for length in lengths]
     return [1 / max(sum(lengths), 1)] * len(lengths)

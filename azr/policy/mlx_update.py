@@ -117,7 +117,9 @@ class MlxUpdater:
         self, samples: Sequence[Sample], progress: Progress | None = None
     ) -> tuple[Any | None, dict[str, float]]:
         """The gradient as a tree of the trainable parameters (None without signal), and the batch's metrics."""
-        weights = token_weights([len(s.completion_ids) for s in samples], self.train.loss_weighting)
+        weights = token_weights(
+            [len(s.completion_ids) for s in samples], [s.role for s in samples], self.train.loss_weighting
+        )
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
         batches = micro_batches([samples[i] for i in chosen], self.train.micro_batch_tokens)
         gradient, sums, forwarded = None, mx.zeros(6), 0  # loss, entropy, ratio, capped, |gap|, divergence

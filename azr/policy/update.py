@@ -46,7 +46,9 @@ class Updater:
 
     def accumulate(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """Backward passes over all samples with an advantage. Returns the batch's metrics."""
-        weights = token_weights([len(s.completion_ids) for s in samples], self.train.loss_weighting)
+        weights = token_weights(
+            [len(s.completion_ids) for s in samples], [s.role for s in samples], self.train.loss_weighting
+        )
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
         sums = torch.zeros(7, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
