@@ -111,7 +111,7 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "prompt", "references", "floor", "weight", "mix", "diversity", "rehearsal", "guessing"
+    "vacuity", "band", "prompt", "data", "references", "floor", "weight", "mix", "diversity", "rehearsal", "guessing"
 ]
 
 

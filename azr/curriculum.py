@@ -8,6 +8,7 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
+- data: the prompt names the first argument, so that tasks are about text, lists and dicts as often as about numbers
 - references: shown are tasks near the target difficulty, unlike each other, of all types of data alike
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
@@ -18,7 +19,7 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
 half of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
-nothing, and the prompt asks for nothing.
+nothing, and the prompt asks for no constructs.
 """
 
 from __future__ import annotations
@@ -135,15 +136,18 @@ class Curriculum:
         return 1.0 if rate is None or rate <= high else 1.0 - 0.6 * (rate - high) / (1 - high)
 
     def wish(self, kind: TaskType, buffer: Buffer, rng: random.Random) -> Wish:
-        """Constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
-        if not self.uses("prompt") or kind == "induction" or not self.levels[kind].formed:
+        """The first argument; constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
+        if kind == "induction":
             return NO_WISH
+        argument = rng.choice(rng.choice(datatypes.ARGUMENTS)) if self.uses("data") else ""
+        if not self.uses("prompt") or not self.levels[kind].formed:
+            return Wish(argument=argument)
         level = self.levels[kind].level
         common = self._frequencies(kind, buffer)
         count = 1 + (level >= 2) + (level >= 5)
         keys = {name: rng.random() ** (common[name] + 0.1) for name in constructs.CONSTRUCTS}
         chosen = sorted(constructs.CONSTRUCTS, key=lambda name: keys[name], reverse=True)[:count]
-        return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))))
+        return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))), argument)
 
     def references(self, kind: TaskType, buffer: Buffer, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
         """Tasks to show: drawn near the target difficulty and among the newer, then the most different of those."""

@@ -32,10 +32,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a proposer prompt asks for: constructs (see constructs.py) and a number of lines; 0 asks for nothing."""
+    """What a proposer prompt asks for: constructs (see constructs.py) and a number of lines, 0 for any; the name of the
+    first argument, empty for any, which says what type of data the task is about."""
 
     constructs: tuple[str, ...] = ()
     lines: int = 0
+    argument: str = ""
 
 
 NO_WISH = Wish()
@@ -129,7 +131,7 @@ def _induction_block(example: Example, inputs: int) -> str:
 
 
 def propose_completion(references: Sequence[Example], wish: Wish = NO_WISH) -> str:
-    """Prompt for a program and one input (deduction, abduction). The completion goes on after `def f(`.
+    """Prompt for a program and one input (deduction, abduction). The completion goes on after `opening`.
 
     A wish stands in the last heading; the references' own headings then say the same of them.
     """
@@ -138,8 +140,13 @@ def propose_completion(references: Sequence[Example], wish: Wish = NO_WISH) -> s
         heading = _heading(number, _label(example.program, wish) if wish.lines else "")
         parts.append(f"{heading}{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n")
     wanted = f"{', '.join(wish.constructs)}; {wish.lines} lines" if wish.lines else ""
-    parts.append(f"{_heading(len(references) + 1, wanted)}{FENCE}python\ndef f(")
+    parts.append(f"{_heading(len(references) + 1, wanted)}{FENCE}python\n{opening(wish)}")
     return "".join(parts)
+
+
+def opening(wish: Wish) -> str:
+    """The beginning of a program that a completion goes on with."""
+    return f"def f({wish.argument}"
 
 
 def _heading(number: int, label: str) -> str:
@@ -204,6 +211,7 @@ Put message and calls between <answer> and </answer>, in this form and with noth
 def propose_chat(kind: TaskType, references: Sequence[Example], wish: Wish = NO_WISH) -> str:
     shown = "\n\n".join(f"{FENCE}python\n{e.program}\n\n{_calls(e.inputs[:1])}\n{FENCE}" for e in references)
     wanted = f" Use {', '.join(wish.constructs)}, in about {wish.lines} lines." if wish.lines else ""
+    wanted += f" Its first argument is `{wish.argument}`." if wish.argument else ""
     return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind], wish=wanted)
 
 

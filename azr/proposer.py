@@ -121,7 +121,7 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
         return ParsedProposal(None, reason="no ```python block") if block is None else parsing.parse_proposal(block)
     if request.type == "induction":
         return parsing.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
-    return parsing.parse_proposal(f"def f({completion.text}")
+    return parsing.parse_proposal(prompts.opening(request.wish) + completion.text)
 
 
 def validate(

@@ -86,7 +86,7 @@ def _proposed(policy: Policy, executor: Executor, config: Config, seed: int, see
     for task in seed_tasks(identity.pairs[0]):
         buffer.add(task, step=-1)
     settings = config.tasks.model_copy(update={"types": TYPES})
-    plain = Curriculum(CurriculumConfig(), TYPES)  # switched off
+    plain = Curriculum(CurriculumConfig(enabled=False), TYPES)
     fruitless = 0
     while fruitless < FRUITLESS_ROUNDS:
         proposals = propose(policy, buffer, plain, settings, seed)
