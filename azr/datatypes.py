@@ -13,8 +13,8 @@ from functools import lru_cache
 from azr.executor import NotALiteral, parse_arguments, parse_literal
 from azr.records import Task
 
-# Names of a first argument, by the type of data that they suggest: text, list, dict, number. Naming it is a sure way to a
-# task about such data, as a small model writes its program after the name.
+# Names of a first argument, by the type of data that they suggest: text, list, dict, number. Naming it is a sure way
+# to a task about such data, as a small model writes its program after the name.
 ARGUMENTS = (("text", "s"), ("nums", "words"), ("d",), ("n", "x"))
 
 

@@ -11,6 +11,7 @@ from curriculum_samples import BAND, MEANS, PROGRAMS, curriculum, difficulty, fi
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azr import datatypes
 from azr.buffer import Buffer
 from azr.config import CurriculumConfig
 from azr.constructs import CONSTRUCTS
@@ -122,6 +123,15 @@ def test_every_type_gets_a_prompt_where_there_is_room(prompts: int, rates: list[
     found.levels |= {kind: Level(1.0, rate) for kind, rate in zip(TASK_TYPES, rates, strict=True)}
     dealt = found.deal(prompts)
     assert len(dealt) == prompts and len(set(dealt)) == min(prompts, 3)
+
+
+def test_arguments_of_all_types_of_data_are_asked_for_alike_from_the_first_step_on() -> None:
+    rng = random.Random(0)
+    found = [curriculum("data").wish("abduction", Buffer(16), rng) for _ in range(400)]
+    counts = [sum(wish.argument in names for wish in found) for names in datatypes.ARGUMENTS]
+    assert sum(counts) == 400 and min(counts) > 70
+    assert all(not wish.constructs for wish in found)
+    assert curriculum("data").wish("induction", Buffer(16), rng) == NO_WISH
 
 
 def test_wishes_grow_with_the_level_and_prefer_what_is_rare() -> None:

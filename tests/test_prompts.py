@@ -154,6 +154,14 @@ def test_a_wish_stands_in_the_last_heading_and_references_answer_to_it() -> None
     assert "Use for, zip, in about 4 lines." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
 
 
+def test_a_prompt_names_the_first_argument_and_the_completion_goes_on_after_it() -> None:
+    wish = prompts.Wish(argument="text")
+    prompt = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1], wish)
+    assert prompt.endswith("\n# Function 2\n```python\ndef f(text")
+    assert parse_proposal(prompts.opening(wish) + ", k):\n    return text * k\n\nf('a', 3)\n").inputs == ("'a', 3",)
+    assert "Its first argument is `text`." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
+
+
 def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
     text = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1])
     assert text.startswith(
