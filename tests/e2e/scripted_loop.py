@@ -32,7 +32,8 @@ def clever(prompt: str, number: int) -> str:
     if prompt.endswith("calls\n1: f("):
         return f"{number})\n2: f(-1)\n# adds something\n```"
     if prompt.startswith("A list of different"):
-        return f"{start(prompt)}    return x + {number}\n\nf({number})\n```"
+        named = prompt.rpartition("def f(")[2]
+        return f"{'' if named else 'x'}):\n    return {named or 'x'} + {number}\n\nf({number})\n```"
     if prompt.endswith("=="):
         source, _, given = prompt.rpartition("\nf(")
         value = int(given.split(")")[0]) + int(source.split()[-1])
