@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = plan_of(config, this_machine())
     print(table(plan))
     started = time.perf_counter()
-    policy = make_policy(config.model, config.train, 1.0)
+    policy = make_policy(config.model, config.train)
     resident = psutil.Process().memory_info().rss
     print(f"loaded in {time.perf_counter() - started:.0f} s: {gigabytes(resident)} resident")
     read = step(policy, given, plan)
