@@ -102,7 +102,7 @@ class TasksConfig(Section):
     )
     proposal_tokens: int = Field(110, ge=8, description="longest proposal, in tokens")
     answer_tokens: int = Field(40, ge=4, description="longest answer, in tokens; induction gets proposal_tokens")
-    proposal_temperature: float = Field(1.0, gt=0, description="sampling temperature of the proposer (paper: 1)")
+    proposal_temperature: float = Field(0.8, gt=0, description="sampling temperature of the proposer (paper: 1)")
     answer_temperature: float = Field(0.5, gt=0, description="sampling temperature of the solver (paper: 1)")
     proposer_reward: Literal["paper", "repo", "4p(1-p)"] = Field(
         "paper", description="learnability reward as a function of the solve rate"

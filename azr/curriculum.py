@@ -8,7 +8,8 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
-- data: the prompt names the first argument, so that tasks are about text, lists and dicts as often as about numbers
+- data: the prompt names the first argument, and a task whose first argument is of another type is invalid, so that
+  tasks are about text and lists as often as about numbers
 - references: shown are tasks near the target difficulty, unlike each other, of all types of data alike
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
@@ -139,7 +140,7 @@ class Curriculum:
         """The first argument; constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
         if kind == "induction":
             return NO_WISH
-        argument = rng.choice(rng.choice(datatypes.ARGUMENTS)) if self.uses("data") else ""
+        argument = rng.choice(tuple(datatypes.ARGUMENTS)) if self.uses("data") else ""
         if not self.uses("prompt") or not self.levels[kind].formed:
             return Wish(argument=argument)
         level = self.levels[kind].level

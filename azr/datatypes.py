@@ -13,9 +13,24 @@ from functools import lru_cache
 from azr.executor import NotALiteral, parse_arguments, parse_literal
 from azr.records import Task
 
-# Names of a first argument, by the type of data that they suggest: text, list, dict, number. Naming it is a sure way
-# to a task about such data, as a small model writes its program after the name.
-ARGUMENTS = (("text", "s"), ("nums", "words"), ("d",), ("n", "x"))
+# Names of a first argument by its type, in the mix that is asked for. A small model writes its program after the name:
+# naming the argument is how it comes to write about such data. Of dicts it can write little.
+ARGUMENTS = {
+    "text": "str", "s": "str", "word": "str",
+    "nums": "list", "words": "list", "items": "list",
+    "n": "number", "x": "number",
+    "d": "dict",
+}  # fmt: skip
+
+
+def suits(argument: str, inputs: str) -> bool:
+    """Whether the first value of an argument list has the type that the argument's name stands for."""
+    try:
+        first = parse_arguments(inputs)[0]
+    except (NotALiteral, IndexError):
+        return False
+    wanted = ARGUMENTS[argument]
+    return type(first) in (int, float) if wanted == "number" else type(first).__name__ == wanted
 
 
 def signature(task: Task) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from azr import datatypes
 from azr.constructs import constructs
 from azr.constructs import lines as count_lines
 from azr.records import Task, TaskType
@@ -211,7 +212,11 @@ Put message and calls between <answer> and </answer>, in this form and with noth
 def propose_chat(kind: TaskType, references: Sequence[Example], wish: Wish = NO_WISH) -> str:
     shown = "\n\n".join(f"{FENCE}python\n{e.program}\n\n{_calls(e.inputs[:1])}\n{FENCE}" for e in references)
     wanted = f" Use {', '.join(wish.constructs)}, in about {wish.lines} lines." if wish.lines else ""
-    wanted += f" Its first argument is `{wish.argument}`." if wish.argument else ""
+    wanted += (
+        f" Its first argument is a {datatypes.ARGUMENTS[wish.argument]}, called `{wish.argument}`."
+        if wish.argument
+        else ""
+    )
     return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind], wish=wanted)
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from azr import parsing, prompts
+from azr import datatypes, parsing, prompts
 from azr.buffer import Buffer, task_key
 from azr.config import TasksConfig
 from azr.curriculum import Curriculum
@@ -118,10 +118,19 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
         if request.type == "induction":
             return parsing.parse_induction_proposal(answer, induction_inputs)
         block = parsing.unfenced(answer)
-        return ParsedProposal(None, reason="no ```python block") if block is None else parsing.parse_proposal(block)
+        if block is None:
+            return ParsedProposal(None, reason="no ```python block")
+        return _of_the_wished_type(parsing.parse_proposal(block), request)
     if request.type == "induction":
         return parsing.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
-    return parsing.parse_proposal(prompts.opening(request.wish) + completion.text)
+    return _of_the_wished_type(parsing.parse_proposal(prompts.opening(request.wish) + completion.text), request)
+
+
+def _of_the_wished_type(parsed: ParsedProposal, request: Request) -> ParsedProposal:
+    argument = request.wish.argument
+    if parsed.program is None or not argument or datatypes.suits(argument, parsed.inputs[0]):
+        return parsed
+    return ParsedProposal(None, reason=f"the first argument is no {datatypes.ARGUMENTS[argument]}")
 
 
 def validate(

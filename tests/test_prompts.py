@@ -159,7 +159,7 @@ def test_a_prompt_names_the_first_argument_and_the_completion_goes_on_after_it()
     prompt = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1], wish)
     assert prompt.endswith("\n# Function 2\n```python\ndef f(text")
     assert parse_proposal(prompts.opening(wish) + ", k):\n    return text * k\n\nf('a', 3)\n").inputs == ("'a', 3",)
-    assert "Its first argument is `text`." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
+    assert "Its first argument is a str, called `text`." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
 
 
 def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
