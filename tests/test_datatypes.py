@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azr.datatypes import shares, signature
+from azr.datatypes import shares, signature, suits
 from azr.records import Pair, Task
 
 
@@ -32,3 +32,23 @@ def test_shares_add_up() -> None:
         "int -> int": 0.5,
         "str -> int": 0.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("argument", "inputs", "expected"),
+    [
+        ("text", "'a', 3", True),
+        ("text", "3, 'a'", False),
+        ("nums", "[1], 'a'", True),
+        ("nums", "(1,), 'a'", False),
+        ("d", "{'a': 1}", True),
+        ("d", "{'a'}", False),
+        ("n", "1.5", True),
+        ("n", "-1", True),
+        ("n", "True", False),
+        ("n", "", False),
+        ("n", "x", False),
+    ],
+)
+def test_the_name_of_an_argument_stands_for_its_type(argument: str, inputs: str, expected: bool) -> None:
+    assert suits(argument, inputs) is expected

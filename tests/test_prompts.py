@@ -3,6 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr import parsing, prompts
+from azr.buffer import Buffer
+from azr.config import CurriculumConfig, TasksConfig
+from azr.curriculum import Curriculum
 from azr.parsing import (
     parse_arguments_answer,
     parse_induction_proposal,
@@ -10,6 +13,8 @@ from azr.parsing import (
     parse_program_answer,
     parse_proposal,
 )
+from azr.policy.scripted import ScriptedPolicy
+from azr.proposer import propose
 from azr.records import Pair, Task
 
 GOOD = "def f(a, b):\n    return a + b\n\nf(1, [2])"
@@ -169,3 +174,15 @@ def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
     )
     assert text.endswith("\n# Function 2\n```python\ndef f(")
     assert "Use " not in prompts.propose_chat("deduction", [prompts.IDENTITY])
+
+
+@pytest.mark.parametrize("style", ["completion", "chat"])
+def test_a_proposal_about_another_type_than_asked_for_is_invalid(style: str) -> None:
+    asking = Curriculum(CurriculumConfig(means=("data",)), ("deduction",))
+    config = TasksConfig(types=("deduction",), prompts=40, proposals_per_prompt=1)
+    program = "):\n    return 2\n\nf('ab')\n"
+    reply = f"{program}```" if style == "completion" else f"<answer>\n```python\ndef f(a{program}```\n</answer>"
+    found = propose(ScriptedPolicy([reply], style=style), Buffer(16), asking, config, 0)
+    reasons = {p.reason for p in found}
+    assert reasons == {"", *(f"the first argument is no {name}" for name in ("list", "number", "dict"))}
+    assert all((p.program is None) == bool(p.reason) for p in found)

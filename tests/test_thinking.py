@@ -40,7 +40,7 @@ class Thinking(ScriptedPolicy):
 
 
 def curriculum() -> Curriculum:
-    return Curriculum(CurriculumConfig(), CONFIG.types)
+    return Curriculum(CurriculumConfig(enabled=False), CONFIG.types)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from azr.config import Config
+from azr.config import Config, CurriculumConfig
 from azr.policy.scripted import ScriptedPolicy
 from azr.store import Store, dump_rows
+
+# Every mean but `data`: what the scripts propose is about numbers only.
+MEANS = [mean for mean in CurriculumConfig().means if mean != "data"]
 
 RESOLVED: dict[str, str | int | float] = {
     "generation_precision": "float32",
@@ -21,19 +24,12 @@ class Scripted(ScriptedPolicy):
         return super().describe() | RESOLVED
 
 
-def start(prompt: str) -> str:
-    """The head of a function of x, after `def f(` and the argument that a prompt may name."""
-    named = prompt.rpartition("def f(")[2]
-    return f"):\n    x = {named}\n" if named else "x):\n"
-
-
 def clever(prompt: str, number: int) -> str:
     """Proposes `x + n` for ever new n, solves every other task."""
     if prompt.endswith("calls\n1: f("):
         return f"{number})\n2: f(-1)\n# adds something\n```"
     if prompt.startswith("A list of different"):
-        named = prompt.rpartition("def f(")[2]
-        return f"{'' if named else 'x'}):\n    return {named or 'x'} + {number}\n\nf({number})\n```"
+        return f"x):\n    return x + {number}\n\nf({number})\n```"
     if prompt.endswith("=="):
         source, _, given = prompt.rpartition("\nf(")
         value = int(given.split(")")[0]) + int(source.split()[-1])
@@ -65,10 +61,9 @@ def inventive(prompt: str, number: int) -> str:
         exec(source, names)
         return f" {names['f'](int(given.split(')')[0])) if number % 2 else 'wrong'}\n"
     if number % 3 == 0:
-        return f"{start(prompt)}    return x if x != {99 + number} else x\n\nf({number})\n```"
+        return f"x):\n    return x if x != {99 + number} else x\n\nf({number})\n```"
     chosen = [STATEMENTS[number // 8**place % 8] for place in (0, 1, 2)]
-    body = chr(10).join(chosen).replace(chr(10), chr(10) + "    ")
-    return f"{start(prompt)}    {body}\n    return x\n\nf({number})\n```"
+    return f"x):\n    {chr(10).join(chosen).replace(chr(10), chr(10) + '    ')}\n    return x\n\nf({number})\n```"
 
 
 def config(**changes: Any) -> Config:

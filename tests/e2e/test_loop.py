@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_loop import clever, inventive, rows
+from scripted_loop import MEANS, clever, inventive, rows
 
 from azr import heldout
 from azr.errors import UserError
@@ -43,7 +43,7 @@ def test_a_run_proposes_solves_learns_and_is_recorded(
 @pytest.mark.parametrize("enabled", [False, True])
 def test_stopped_and_resumed_gives_the_same_rows(play: Any, tmp_path: Path, enabled: bool) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    adaptive = {"curriculum": {"enabled": enabled, "untrained_every": 3 * enabled}}
+    adaptive = {"curriculum": {"enabled": enabled, "means": MEANS, "untrained_every": 3 * enabled}}
     play(inventive, place=whole, **adaptive)
     play(inventive, place=parts, train={"steps": 2, "save_every": 2}, **adaptive)
     play(inventive, resume=parts / "models" / "checkpoint-0002", place=parts, **adaptive)
@@ -69,7 +69,7 @@ def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
 def test_held_out_programs_never_become_tasks(play: Any, tmp_path: Path, enabled: bool) -> None:
     task = Task("deduction", "def f(renamed):\n    return renamed + 12345", (Pair("1", "12346", b"1"),))
     heldout.save([task], tmp_path / "data" / "heldout.jsonl")
-    play(curriculum={"enabled": enabled})
+    play(curriculum={"enabled": enabled, "means": MEANS})
     found = rows(tmp_path)
     own = [row for row in found["proposals"] if row["type"] != "induction"]
     assert {row["reason"] for row in own} == {"held out"}
@@ -132,7 +132,7 @@ def test_every_number_of_a_run_is_explained(play: Any, tmp_path: Path) -> None:
     from azr.dashboard.columns import Columns
     from azr.dashboard.explanations import explanations
 
-    play(inventive, curriculum={"enabled": True, "untrained_every": 2})
+    play(inventive, curriculum={"enabled": True, "means": MEANS, "untrained_every": 2})
     with Store(tmp_path / "data" / "azr.sqlite") as store:
         columns = Columns(1)
         columns.update(store)

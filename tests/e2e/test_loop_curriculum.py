@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_loop import Scripted, inventive, rows
+from scripted_loop import MEANS, Scripted, inventive, rows
 
 from azr import train
 from azr.errors import UserError
@@ -26,7 +26,7 @@ def numbers(found: dict[str, Any]) -> list[dict[str, float]]:
 def test_with_the_curriculum_hollow_proposals_cost_and_never_become_tasks(
     play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert play(inventive, curriculum={"enabled": True}, train={"steps": 6})[0] == 0
+    assert play(inventive, curriculum={"enabled": True, "means": MEANS}, train={"steps": 6})[0] == 0
     found = rows(tmp_path)
     hollow = [row for row in found["proposals"] if row["status"] == "vacuous"]
     assert hollow and {row["reward"] for row in hollow} <= {-0.5, -1.0}  # before and after the form is learnt
