@@ -85,7 +85,10 @@ class TrainConfig(Section):
     )
     std_floor: float = Field(0.1, ge=0, description="smallest standard deviation that an advantage is divided by")
     micro_batch_tokens: int = Field(2048, ge=64, description="tokens of one packed forward and backward pass")
-    reward: Literal["full", "format"] = Field("full", description="format pays for well-formed text only (a control)")
+    reward: Literal["graded", "full", "format"] = Field(
+        "graded",
+        description="graded: wrong data of the right kind costs less; full: the paper's; format: form only (a control)",
+    )
 
 
 class TasksConfig(Section):
@@ -103,7 +106,7 @@ class TasksConfig(Section):
     proposal_tokens: int = Field(110, ge=8, description="longest proposal, in tokens")
     answer_tokens: int = Field(40, ge=4, description="longest answer, in tokens; induction gets proposal_tokens")
     proposal_temperature: float = Field(0.8, gt=0, description="sampling temperature of the proposer (paper: 1)")
-    answer_temperature: float = Field(0.5, gt=0, description="sampling temperature of the solver (paper: 1)")
+    answer_temperature: float = Field(0.8, gt=0, description="sampling temperature of the solver (paper: 1)")
     proposer_reward: Literal["paper", "repo", "4p(1-p)"] = Field(
         "paper", description="learnability reward as a function of the solve rate"
     )

@@ -33,6 +33,15 @@ def suits(argument: str, inputs: str) -> bool:
     return type(first) in (int, float) if wanted == "number" else type(first).__name__ == wanted
 
 
+def same_kind(one: str, other: str) -> bool:
+    """Whether two literals have the same type; whole and other numbers count as one. True where one is no literal."""
+    try:
+        first, second = (type(parse_literal(text)) for text in (one, other))
+    except NotALiteral:
+        return True
+    return first is second or {first, second} == {int, float}
+
+
 def signature(task: Task) -> str:
     """Types of the first pair's arguments and output, such as `str, int -> list`."""
     pair = task.pairs[0]

@@ -14,6 +14,7 @@ LearnabilityShape = Literal["paper", "repo", "4p(1-p)"]
 MALFORMED = -1.0  # Eq. 6; an invalid proposal counts as malformed
 WRONG = -0.5  # Eq. 6: well-formed, but wrong
 REPEATED = -0.5  # a valid proposal that exists already: 0 would beat an invalid one's -1, and be learnt
+MISFIT = -0.75  # wrong, and of a kind that cannot be right: see scoring.is_misfit
 CORRECT = 1.0
 
 
@@ -86,11 +87,13 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
     return shaping.weight * (shaping.merit * value if value > 0 else value) + shaping.bonus
 
 
-def solver_reward(well_formed: bool, correct: bool) -> float:
-    """Composite reward of one answer (Eq. 6)."""
+def solver_reward(well_formed: bool, correct: bool, misfit: bool = False) -> float:
+    """Composite reward of one answer (Eq. 6; the paper knows no misfits)."""
     if not well_formed:
         return MALFORMED
-    return CORRECT if correct else WRONG
+    if correct:
+        return CORRECT
+    return MISFIT if misfit else WRONG
 
 
 def format_reward(well_formed: bool, repeated: bool = False) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from azr import advantages, rewards
+from azr import advantages, datatypes, rewards
 from azr.config import Config, TasksConfig, TrainConfig
 from azr.records import ROLES, TASK_TYPES, Attempt, Proposal, Role, Sample, Task, TaskType, Verdict
 from azr.rewards import Shaping
@@ -107,7 +107,18 @@ def _proposal_reward(
 def _attempt_reward(attempt: Attempt, verdict: Verdict, config: TrainConfig) -> float:
     if config.reward == "format":
         return rewards.format_reward(attempt.answer is not None)
-    return rewards.solver_reward(attempt.answer is not None, verdict.correct)
+    misfit = config.reward == "graded" and attempt.answer is not None and is_misfit(attempt, verdict)
+    return rewards.solver_reward(attempt.answer is not None, verdict.correct, misfit)
+
+
+def is_misfit(attempt: Attempt, verdict: Verdict) -> bool:
+    """Whether an answer has the wrong kind of data: another type than the output (deduction), or one on which the
+    program raises (abduction). Says more often than rightness does where a model that is mostly wrong should turn."""
+    if attempt.task.type == "abduction":
+        return verdict.status == "exception"
+    if attempt.task.type == "deduction":
+        return not datatypes.same_kind(attempt.answer or "", attempt.task.pairs[0].output)
+    return False
 
 
 def _group(
