@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azr.datatypes import shares, signature, suits
+from azr.datatypes import same_kind, shares, signature, suits
 from azr.records import Pair, Task
 
 
@@ -52,3 +52,18 @@ def test_shares_add_up() -> None:
 )
 def test_the_name_of_an_argument_stands_for_its_type(argument: str, inputs: str, expected: bool) -> None:
     assert suits(argument, inputs) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("1", "2.5", True),
+        ("'a'", '"b"', True),
+        ("[1]", "(1,)", False),
+        ("True", "1", False),
+        ("None", "'None'", False),
+        ("<no literal>", "1", True),
+    ],
+)
+def test_kinds_of_literals(one: str, other: str, expected: bool) -> None:
+    assert same_kind(one, other) is same_kind(other, one) is expected

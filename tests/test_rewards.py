@@ -35,6 +35,8 @@ def test_learnability_is_bounded_and_refuses_what_is_no_rate(rate: float, shape:
 def test_the_composite_orders_outcomes() -> None:
     assert rewards.solver_reward(True, True) == 1.0
     assert rewards.solver_reward(True, False) == -0.5
+    assert rewards.solver_reward(True, False, misfit=True) == -0.75
+    assert rewards.solver_reward(True, True, misfit=True) == 1.0
     assert rewards.solver_reward(False, False) == -1.0
     assert rewards.proposer_reward(False, False, None, "paper") == -1.0
     assert rewards.proposer_reward(True, True, 0.5, "paper") == -0.5  # a repeat, whatever its solve rate

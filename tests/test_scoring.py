@@ -74,3 +74,25 @@ def test_shapings_belong_to_their_proposals_and_leave_invalid_ones_alone() -> No
     scored = score(proposals, [a], [p[0] for p in pairs], [p[1] for p in pairs], Config(), shapings)
     assert scored.proposal_rewards == (1.6, -1.0, -1.0, None, -1.0)
     assert len(scored.samples) == 4 + 2  # a hollow task is learnt from although nobody attempted it
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "status", "reward"),
+    [
+        ("deduction", "'7'", "ok", -0.75),
+        ("deduction", "8", "ok", -0.5),
+        ("deduction", None, "malformed", -1.0),
+        ("abduction", "'a'", "exception", -0.75),
+        ("abduction", "8", "ok", -0.5),
+        ("abduction", "8", "timeout", -0.5),
+        ("induction", "def f(x): ...", "exception", -0.5),
+    ],
+)
+def test_a_wrong_answer_of_the_wrong_kind_costs_more(
+    kind: TaskType, answer: str | None, status: str, reward: float
+) -> None:
+    t = Task(kind, "def f(x):\n    return x", (Pair("7", "7", b"7"),))
+    pair = Attempt(t, (8,), DONE, answer), Verdict(False, status)
+    for setting, expected in (("graded", reward), ("full", max(reward, -0.5) if answer else -1.0)):
+        config = Config.model_validate({"train": {"reward": setting}})
+        assert score([], [t], [pair[0]], [pair[1]], config).attempt_rewards == (expected,)
