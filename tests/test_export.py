@@ -205,7 +205,7 @@ def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path)
 
     base = quantised_by_mlx_lm(tmp_path)
     config = ModelConfig(name=str(base), **MODEL)
-    policy, again = (make_policy(config, TrainConfig(learning_rate=0.02), 1.0) for _ in range(2))
+    policy, again = (make_policy(config, TrainConfig(learning_rate=0.02)) for _ in range(2))
     assert isinstance(policy, MlxPolicy) and isinstance(again, MlxPolicy)
     assert policy.describe()["quantization"] == "4 bit"
     ids = mx.arange(20)[None]

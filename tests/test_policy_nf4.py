@@ -41,7 +41,7 @@ def make(folder: Path, precision: str = "float32", **train: Any) -> Nf4Policy:
         generation_precision=precision, update_precision=precision,
     )  # fmt: skip
     policy = make_policy(
-        model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train), 1.0
+        model, TrainConfig(**{"learning_rate": 1e-2, "micro_batch_tokens": 300, "kl_weight": 0.0} | train)
     )
     assert isinstance(policy, Nf4Policy)
     return policy
