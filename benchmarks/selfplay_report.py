@@ -310,8 +310,8 @@ def _task_text(task: Row) -> str:
     head = ", ".join([task["type"], rate, *(measures if task["difficulty"] else [])])
     calls = "\n".join(f"f({pair['input']}) == {pair['output']}" for pair in task["pairs"])
     message = f"# {task['message']}\n" if task["message"] else ""
-    fence = "````"  # a program may hold a fence of three
-    return f"{head}\n\n{fence}python\n{task['program']}\n\n{message}{calls}\n{fence}\n"
+    fence = "````"  # a program may hold a fence of three; called text, as formatters would edit Python
+    return f"{head}\n\n{fence}text\n{task['program']}\n\n{message}{calls}\n{fence}\n"
 
 
 # --- the curves ---------------------------------------------------------------------------------------------------

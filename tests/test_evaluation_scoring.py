@@ -30,7 +30,7 @@ from azr.evaluation.scoring import (
     same_output,
 )
 from azr.executor.lanes import available_cores
-from azr.executor.programs import Program, ProgramSandbox
+from azr.executor.programs import Program, ProgramResult, ProgramSandbox
 
 FULL = {
     "humaneval": 164,
@@ -353,8 +353,6 @@ def test_a_timeout_is_run_again_alone() -> None:
             self.batches: list[int] = []
 
         def drive(self, works):  # type: ignore[no-untyped-def]
-            from azr.executor.programs import ProgramResult
-
             works = list(works)
             self.batches.append(len(works))
             first = len(self.batches) == 2  # the first batch holds no reference solutions
@@ -397,3 +395,44 @@ def test_the_score_is_the_same_twice_and_under_load(scorer: Scorer) -> None:
         for process in load:
             process.kill()
             process.wait()
+
+
+class Forging:
+    """A sandbox whose solutions send whatever they like in place of the harness's answers."""
+
+    def __init__(self, answers: Any) -> None:
+        self.answers = answers
+
+    def drive(self, works: Iterable[Work]) -> list[Any]:
+        return [self.driven(work) for work in works]
+
+    def driven(self, work: Work) -> Any:
+        result = None
+        while True:
+            try:
+                program = work.send(result)  # type: ignore[arg-type]
+            except StopIteration as end:
+                return end.value
+            if program.mode == "compare":
+                result = ProgramResult("crashed", "the comparison's process takes no such answers")
+            elif "stop" in program.job:  # a solution, not the reference
+                result = ProgramResult("ok", value={"answers": self.answers})
+            else:
+                result = ProgramResult("ok", value={"answers": [{"v": 1}, {"v": 2}]})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [5, "ab", {"v": 1}, [5], ["v"], [[]], [{}], [{"v": {"s": [1]}}], [{"v": 1, "e": 2}], [{"e": {"e": 1}}], [],
+     [{"v": 1}], [{"v": 1}, {"v": [[[]]]}], [{"v": 10**4000}, {"v": 2}], [{"v": 1}, {"h": 7}], [{"v": "1"}, {"v": 2}]],
+)  # fmt: skip
+def test_forged_answers_fail_and_stop_nothing(answers: Any) -> None:
+    row = {
+        **HUMANEVAL,
+        "prompt": "def one(x):\n",
+        "canonical_solution": "    return x\n",
+        "contract": "",
+        "atol": 0,
+    }
+    problem = evalplus.parse_humaneval({**row, "base_input": [[1], [2]], "plus_input": []})
+    assert not score(Scorer(Forging(answers)), problem, "def one(x): return x").correct

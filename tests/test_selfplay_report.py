@@ -98,7 +98,7 @@ def test_the_page_shows_tasks_unedited_and_says_where_there_are_none(tmp_path: P
         record(run, 1, [f"def f(x):\n    return '{fence}'"], {}, 4.0)
         run.record_step(2, proposals=[], tasks=[], attempts=[], metrics={}, timings={})
     page = selfplay_report.page(selfplay_report.read(str(path)), [1, 2, 3], 5)
-    assert f"````python\ndef f(x):\n    return '{fence}'\n\nf(1) == 2\n````" in page
+    assert f"````text\ndef f(x):\n    return '{fence}'\n\nf(1) == 2\n````" in page
     assert "deduction, solved 50%, structural 4, dynamic –" in page
     assert page.count("No accepted task.") == page.count("Not in this run.") == 1
 

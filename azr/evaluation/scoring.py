@@ -1,7 +1,8 @@
 """Is a solution right? Problems and solutions in, scores out, by way of the sandbox.
 
 A solution runs in one sandboxed process, which returns what its calls gave; the benchmark's tests run on these values
-in another, which never held the solution. So no expected value is within a solution's reach, and nothing that it does
+in another, which never held the solution; plain answers of the EvalPlus sets, data that cost nothing to compare, are
+compared here. So no expected value is within a solution's reach, and nothing that it does
 to its own process (an `__eq__` that is always true, `sys.exit(0)`, a forged message) can make a test pass.
 
 CPU time is limited, not wall time. What ran out of time is run again, alone, before it counts.
@@ -181,7 +182,7 @@ def _answers(job: dict[str, Any], seconds: float = CPU_SECONDS) -> Generator[Pro
     result = yield Program("answer", job, seconds)
     if not result.ok:
         return None, Score(False, result.status, result.reason, result.cpu_seconds)
-    if "answers" not in result.value:
+    if not isinstance(result.value.get("answers"), list):
         return None, _failed(result.value, result.cpu_seconds)
     return result.value["answers"], Score(True, "ok", "", result.cpu_seconds)
 
