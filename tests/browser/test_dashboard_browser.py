@@ -54,6 +54,29 @@ def test_a_run_is_followed_through_a_kill_and_a_resume(page: Any, dashboard: Sta
         compare_with_store(page, store, run=1, step=last + 2)
 
 
+def test_a_step_recorded_while_the_page_reads_leaves_no_number_behind(
+    page: Any, dashboard: Start, tmp_path: Path
+) -> None:
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        for step in range(1, 6):
+            made_up_store.record(run, step, tasks=1, attempts=1)
+        later: list[int] = []
+
+        def held(route: Any) -> None:
+            answer = route.fetch()  # the newest step is 5, and then no longer
+            if answer.json()[0]["step"] == 5 and not later:
+                later.append(6)
+                made_up_store.record(run, 6, tasks=1, attempts=1)
+            route.fulfill(response=answer)
+
+        page.route("**/runs/1/steps?limit=1", held)
+        page.goto(dashboard(tmp_path).url)
+        until(page, f"{STEP} === 6")
+        compare_with_store(page, store, run=1, step=6)
+        page.unroute_all(behavior="ignoreErrors")
+
+
 def test_a_training_of_another_workspace_is_another_run(page: Any, dashboard: Start, tmp_path: Path) -> None:
     """Both are run 1, begun by start 1: what the page holds of the one is nothing that the other goes on from."""
     with Store(tmp_path / "here" / "data" / "azr.sqlite") as store:

@@ -88,13 +88,20 @@ async function read() {
   if (names.length) await Promise.all(tables.map((table) => table.want(names)));
   if (shown !== view) return;
   await shown.update(tables, { run, runs: known.runs, compared });
-  document.body.dataset.step = tables[0].steps.at(-1) ?? known.newest?.step ?? "";
+  const last = tables[0].steps.at(-1) ?? known.newest?.step;
+  if (last > (known.newest?.step ?? 0) && last !== overtaken) {
+    overtaken = last; // recorded between the two requests: the strip is a step behind the charts, so read once more
+    again = true;
+    return;
+  }
+  document.body.dataset.step = last ?? "";
   if (!firstPaint) {
     firstPaint = true;
     requestAnimationFrame(() => performance.mark("azr-painted"));
   }
 }
 let firstPaint = false;
+let overtaken = null; // the last step that was read again for
 
 function show() {
   const { task, at, proposal, run, smooth } = state();
