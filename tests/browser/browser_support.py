@@ -118,6 +118,7 @@ def fixed(value: float, digits: int) -> str:
 def table_of_steps(page: Any, title: str) -> list[int]:
     figure = page.locator("figure", has=page.get_by_role("heading", name=title, exact=True))
     figure.locator("summary").click()
+    figure.locator("tbody").wait_for()  # the page fills it when the browser tells that it was opened: soon, not at once
     return [int(text) for text in figure.locator("tbody th").all_inner_texts()]
 
 
