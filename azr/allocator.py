@@ -7,8 +7,10 @@ settings once, when a process starts; so the command starts over with them in it
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+from functools import cache
 
 VARIABLE = "GLIBC_TUNABLES"  # ignored by other C libraries
 SETTINGS = {
@@ -33,3 +35,15 @@ def tune() -> None:
     if sys.platform == "linux" and wanted != current and sys.executable:
         os.environ[VARIABLE] = wanted
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def release() -> None:
+    """Give freed memory back to the system. The pieces that sampling leaves behind do not fit learning, and the other
+    way round: kept, both add up over a long run. Does nothing where the C library is not glibc."""
+    if trim := _trim():
+        trim(0)
+
+
+@cache
+def _trim() -> ctypes._NamedFuncPointer | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

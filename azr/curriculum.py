@@ -9,13 +9,14 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: the prompt asks for constructs (rare ones more often) and a number of lines
 - data: the prompt names the first argument, and a task whose first argument is of another type is invalid, so that
-  tasks are about text and lists as often as about numbers
-- references: shown are tasks near the target difficulty, unlike each other, of all types of data alike
+  tasks are about text and lists as often as about numbers; what the model can hardly write about comes up less often
+- references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
 - mix: a type whose tasks are solved too easily gets fewer prompts
 - diversity: a bonus for distance to the references, rare constructs and types of data, and what the prompt asked for
-- rehearsal: a share of the solved tasks are buffered ones that were in the band
+- rehearsal: a share of the solved tasks are buffered ones that were in the band; so are most of those that fill up a
+  step with few new tasks
 - guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -37,7 +39,7 @@ from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.prompts import NO_WISH, Wish
 from azr.records import TASK_TYPES, Difficulty, Proposal, Task, TaskType
-from azr.rewards import Shaping
+from azr.rewards import Shaping, in_band
 from azr.vacuity import grams, similarity
 
 TOP = 10.0  # levels go from 0 to TOP
@@ -49,6 +51,8 @@ SHORTLIST = 4  # references are chosen among this many times as many
 STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
 AGEING = 30  # steps in which the weight of a reference falls by a factor of e
 VARIED = 0.3  # share of different outputs among the probed runs from which a task cannot be guessed
+HOPELESS = 0.1  # weight of a buffered task whose last solve rate was 0 or 1, beside 1 for one in the band
+UNWRITTEN = 0.2  # added to the share of valid proposals about a type of data: how often it is asked for even at 0
 RECENT = 256  # newest tasks of a type, among which a construct is rare or not
 
 
@@ -99,6 +103,8 @@ class Curriculum:
         self.config = config
         self.types = tuple(types)
         self.levels: dict[TaskType, Level] = {kind: Level(config.start_level, None) for kind in self.types}
+        # Smoothed share of valid proposals by the type of data that was asked for.
+        self.written: dict[str, float] = dict.fromkeys(datatypes.ARGUMENTS.values(), 0.0)
 
     def uses(self, mean: str) -> bool:
         return self.config.enabled and mean in self.config.means
@@ -109,15 +115,16 @@ class Curriculum:
         if not self.config.enabled:
             return
         for kind, now in self.levels.items():
-            valid = [p.task is not None for p in proposals if p.type == kind]
-            if valid:
-                now = replace(now, valid=(1 - SMOOTHING) * now.valid + SMOOTHING * sum(valid) / len(valid))
+            now = replace(now, valid=_smoothed(now.valid, [p for p in proposals if p.type == kind]))
             own = [(p.task.id, p.difficulty) for p in accepted if p.task is not None and p.type == kind]
             found = [rates[task] for task, _ in own if task in rates]
             if found:
                 reach = median(reached(difficulty, now.level) for _, difficulty in own)
                 now = step(now, sum(found) / len(found), reach, self.config)
             self.levels[kind] = now
+        for data, share in self.written.items():
+            asked = [p for p in proposals if p.argument and datatypes.ARGUMENTS[p.argument] == data]
+            self.written[data] = _smoothed(share, asked)
 
     # --- what to propose ---------------------------------------------------------------------------------------------
 
@@ -140,7 +147,7 @@ class Curriculum:
         """The first argument; constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
         if kind == "induction":
             return NO_WISH
-        argument = rng.choice(tuple(datatypes.ARGUMENTS)) if self.uses("data") else ""
+        argument = self._argument(rng) if self.uses("data") else ""
         if not self.uses("prompt") or not self.levels[kind].formed:
             return Wish(argument=argument)
         level = self.levels[kind].level
@@ -149,6 +156,11 @@ class Curriculum:
         keys = {name: rng.random() ** (common[name] + 0.1) for name in constructs.CONSTRUCTS}
         chosen = sorted(constructs.CONSTRUCTS, key=lambda name: keys[name], reverse=True)[:count]
         return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))), argument)
+
+    def _argument(self, rng: random.Random) -> str:
+        """A name for the first argument: the better the model writes about its type of data, the more often."""
+        weights = [UNWRITTEN + self.written[data] for data in datatypes.ARGUMENTS.values()]
+        return rng.choices(tuple(datatypes.ARGUMENTS), weights)[0]
 
     def references(self, kind: TaskType, buffer: Buffer, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
         """Tasks to show: drawn near the target difficulty and among the newer, then the most different of those."""
@@ -172,20 +184,24 @@ class Curriculum:
         return tasks[0].program if tasks else None
 
     def _near(self, pool: Sequence[Entry], level: float, count: int, rng: random.Random) -> list[Task]:
-        """A weighted draw without replacement: weights fall with age, with distance to the target, and with how many
-        tasks have the same types of data, so that none crowds the others out."""
+        """A weighted draw without replacement: weights fall with age, with distance to the target and of the solve rate
+        to the band, and with how many tasks have the same types of data, so that none crowds the others out."""
         newest = max((entry.step for entry in pool), default=0)
         common = datatypes.shares(entry.task for entry in pool)
-        keys = []
+        weights = []
         for entry in pool:
             far = 1.0
             if entry.difficulty is not None:
                 far = abs(math.log(max(entry.difficulty.structural, 1.0) / target(level)[0]))
-            # Gumbel's trick: the largest of log weight - log(-log u) are a weighted sample without replacement.
-            noise = -math.log(-math.log(rng.uniform(1e-12, 1.0 - 1e-12)))
             crowd = math.log(common[datatypes.signature(entry.task)])
-            keys.append(noise - STEEP * far - (newest - entry.step) / AGEING - crowd)
-        return [pool[i].task for i in sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)[:count]]
+            weights.append(self._promise(entry) - STEEP * far - (newest - entry.step) / AGEING - crowd)
+        return [entry.task for entry in _drawn(pool, weights, rng)[:count]]
+
+    def _promise(self, entry: Entry) -> float:
+        """Logarithm of how much is left to learn from a buffered task, by its last solve rate."""
+        rate = entry.solve_rate
+        near = 0.5 if rate is None else in_band(rate, self.config.band_low, self.config.band_high)
+        return math.log(HOPELESS + (1 - HOPELESS) * near)
 
     # --- what to pay for ---------------------------------------------------------------------------------------------
 
@@ -232,18 +248,24 @@ class Curriculum:
 
     # --- what to solve -----------------------------------------------------------------------------------------------
 
-    def rehearse(self, buffer: Buffer, solved: int, rng: random.Random) -> list[Task]:
-        """Buffered tasks for fresh attempts: their last solve rate was in the band (widened by an eighth)."""
+    def rehearse(self, buffer: Buffer, solved: int, new: int, rng: random.Random) -> list[Task]:
+        """Buffered tasks for fresh attempts, beside the `new` tasks of a step that solves `solved`: a share whose last
+        solve rate was in the band (widened by an eighth), and as many as are missing, such tasks more often."""
+        pool = [entry for kind in self.types for entry in buffer.entries(kind) if entry.step >= 0]
         if not self.uses("rehearsal"):
-            return []
+            return [e.task for e in rng.sample(pool, max(0, min(len(pool), solved - new)))]
+        kinds = [(entry.task.type, datatypes.first_type(entry.task)) for entry in pool]
+        crowds = Counter(kinds)
+        weights = [self._promise(e) - math.log(crowds[kind]) / 2 for e, kind in zip(pool, kinds, strict=True)]
+        drawn = _drawn(pool, weights, rng)
+        share = round(self.config.rehearsal * solved)
+        chosen = [entry for entry in drawn if self._was_in_band(entry)][:share]
+        rest = [entry for entry in drawn if entry not in chosen][: max(0, solved - new - len(chosen))]
+        return [entry.task for entry in chosen + rest]
+
+    def _was_in_band(self, entry: Entry) -> bool:
         low, high = self.config.band_low - 0.125, self.config.band_high + 0.125
-        pool = [
-            entry.task
-            for kind in self.types
-            for entry in buffer.entries(kind)
-            if entry.step >= 0 and entry.solve_rate is not None and low <= entry.solve_rate <= high
-        ]
-        return rng.sample(pool, min(len(pool), round(self.config.rehearsal * solved)))
+        return entry.solve_rate is not None and low <= entry.solve_rate <= high
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -254,13 +276,31 @@ class Curriculum:
             if now.rate is not None:
                 found[f"curriculum/rate/{kind}"] = now.rate
             found[f"curriculum/valid/{kind}"] = now.valid
+        if self.uses("data"):
+            found |= {f"curriculum/written/{data}": share for data, share in self.written.items()}
         return found
 
     def state(self) -> dict[str, Any]:
-        return {kind: [now.level, now.rate, now.valid] for kind, now in self.levels.items()}
+        levels = {kind: [now.level, now.rate, now.valid] for kind, now in self.levels.items()}
+        return {"levels": levels, "written": dict(self.written)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.levels = {kind: Level(*state[kind]) for kind in self.types}
+        self.levels = {kind: Level(*state["levels"][kind]) for kind in self.types}
+        self.written = dict(state["written"])
+
+
+def _smoothed(share: float, proposals: Sequence[Proposal]) -> float:
+    """A smoothed share of valid proposals after these; none leave it where it is."""
+    if not proposals:
+        return share
+    return (1 - SMOOTHING) * share + SMOOTHING * sum(p.task is not None for p in proposals) / len(proposals)
+
+
+def _drawn(pool: Sequence[Entry], weights: Sequence[float], rng: random.Random) -> list[Entry]:
+    """All of the pool in a random order: a weighted draw without replacement, weights as logarithms."""
+    # Gumbel's trick: the largest of log weight - log(-log u) are such a draw.
+    keys = [weight - math.log(-math.log(rng.uniform(1e-12, 1.0 - 1e-12))) for weight in weights]
+    return [pool[i] for i in sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)]
 
 
 def _nearest(program: str, others: Sequence[str]) -> float:

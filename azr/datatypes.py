@@ -48,6 +48,11 @@ def signature(task: Task) -> str:
     return _signature(pair.input, pair.output)
 
 
+def first_type(task: Task) -> str:
+    """Type of the first argument, such as `str`."""
+    return signature(task).split(" ", 1)[0].rstrip(",")
+
+
 @lru_cache(maxsize=16_384)
 def _signature(arguments: str, output: str) -> str:
     try:

@@ -105,6 +105,7 @@ def _parse(
         parsed.message,
         reason=parsed.reason,
         wish=request.wish.constructs,
+        argument=request.wish.argument,
     )
 
 

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import psutil
-
 from azr import metrics
+from azr.allocator import release
 from azr.buffer import Buffer
 from azr.config import Config
 from azr.curriculum import Curriculum
@@ -29,7 +28,7 @@ from azr.records import Attempt, Proposal, Task, Verdict
 from azr.rewards import Shaping
 from azr.rows import AttemptRow, ProposalRow, TaskRow
 from azr.scoring import Scored, score
-from azr.solver import choose, grade, solve
+from azr.solver import grade, solve
 from azr.store import Run
 from azr.terminal import Clock, View
 from azr.workspace import Workspace
@@ -114,10 +113,11 @@ def play(s: SelfPlay, step: int) -> None:
     accepted = [p for p, shaping in zip(proposals, shapings, strict=True) if is_accepted(p, shaping)]
     new = [p.task for p in accepted if p.task is not None]
     rng = random.Random(s.seed(step, "choose"))
-    rehearsed = s.curriculum.rehearse(s.buffer, tasks_config.solved, rng)
-    tasks = choose(new, rehearsed, s.buffer, tasks_config, rng)
+    again = s.curriculum.rehearse(s.buffer, tasks_config.solved, len(new), rng)
+    tasks = rng.sample(new, min(len(new), tasks_config.solved - len(again))) + again
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
+    release()
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
     guessed = guess_rates(attempts, s.executor)
@@ -130,6 +130,7 @@ def play(s: SelfPlay, step: int) -> None:
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
+    release()
     s.curriculum.observe(proposals, accepted, scored.rates)
     for proposal, task in zip(accepted, new, strict=True):
         s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
@@ -186,7 +187,7 @@ def record(
     timings = clock.seconds | {
         "seconds/step": clock.total(),
         "tokens/s": sampled / max(seconds, 1e-9),
-        "memory/resident_bytes": float(psutil.Process().memory_info().rss),
+        "memory/resident_bytes": float(clock.resident),
     }
     rows = []
     for task, hard in ((p.task, p.difficulty) for p in accepted):

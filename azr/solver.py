@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from azr import parsing, prompts
-from azr.buffer import Buffer
 from azr.config import TasksConfig
 from azr.executor import AbductionRequest, DeductionRequest, Executor, GradeRequest, InductionRequest
 from azr.parsing import ParsedAnswer
 from azr.policy.base import Policy, Progress
 from azr.records import Attempt, Completion, Sampling, Task, Verdict
-
-
-def choose(
-    new: Sequence[Task], rehearsed: Sequence[Task], buffer: Buffer, config: TasksConfig, rng: random.Random
-) -> list[Task]:
-    """`config.solved` tasks: the rehearsed ones, new ones drawn at random, then buffered ones where these are few."""
-    chosen = rng.sample(list(new), min(len(new), config.solved - len(rehearsed))) + list(rehearsed)
-    missing = config.solved - len(chosen)
-    if missing:
-        fresh = {task.id for task in chosen}
-        pool = [e.task for kind in config.types for e in buffer.entries(kind) if e.step >= 0 and e.task.id not in fresh]
-        chosen += rng.sample(pool, min(len(pool), missing))
-    return chosen
 
 
 def solve(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
+import psutil
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -140,16 +141,18 @@ def printable(text: str) -> str:
 
 
 class Clock:
-    """Seconds per phase of one step."""
+    """Seconds per phase of one step, and the most memory that the process held at the end of one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.resident = 0  # bytes
         self._last = self._start = time.perf_counter()
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self.seconds[f"seconds/{name}"] = now - self._last
         self._last = now
+        self.resident = max(self.resident, psutil.Process().memory_info().rss)
 
     def total(self) -> float:
         return time.perf_counter() - self._start

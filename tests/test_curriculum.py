@@ -160,8 +160,9 @@ def test_the_target_rises_and_reaching_it_is_counted_by_hand() -> None:
 def test_the_state_comes_back_exactly_through_json(levels: list[tuple[float, float | None, float]]) -> None:
     found, other = curriculum(), curriculum()
     found.levels = {kind: Level(*value) for kind, value in zip(TASK_TYPES, levels, strict=True)}
+    found.written = dict.fromkeys(found.written, levels[0][2])
     other.restore(json.loads(json.dumps(found.state())))
-    assert other.levels == found.levels and other.metrics() == found.metrics()
+    assert other.levels == found.levels and other.written == found.written and other.metrics() == found.metrics()
 
 
 def test_metrics_are_the_levels_and_the_measured_rates() -> None:

@@ -34,7 +34,8 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     )
     assert off.program(buffer, random.Random(7)) == buffer.sample_program(random.Random(7))
     assert off.shape([proposal(t)], buffer) == [None]
-    assert off.rehearse(buffer, 16, random.Random(0)) == []
+    assert off.rehearse(buffer, 16, 16, random.Random(0)) == []
+    assert len(off.rehearse(buffer, 4, 1, random.Random(0))) == 3  # a step with too few new tasks is filled up
     off.observe([proposal(t)], [proposal(t)], {t.id: 1.0})
     assert off.levels["deduction"] == Level(1.0, None)
     assert off.metrics() == {}
@@ -205,7 +206,55 @@ def test_rehearsed_are_buffered_tasks_that_were_in_the_band() -> None:
     rates = (0.0, 0.25, 0.375, 0.5, 0.875, None)
     for i, (program, rate) in enumerate(zip(PROGRAMS, rates, strict=True)):
         buffer.add(task(program), i, rate)
-    found = curriculum("rehearsal", rehearsal=0.5).rehearse(buffer, 16, random.Random(0))
+    found = curriculum("rehearsal", rehearsal=0.5).rehearse(buffer, 16, 16, random.Random(0))
     assert {t.program for t in found} == {PROGRAMS[2], PROGRAMS[3]}  # 0.275 to 0.825
-    assert len(curriculum("rehearsal", rehearsal=0.0625).rehearse(buffer, 16, random.Random(0))) == 1
-    assert curriculum().rehearse(buffer, 16, random.Random(0)) == []
+    assert len(curriculum("rehearsal", rehearsal=0.0625).rehearse(buffer, 16, 16, random.Random(0))) == 1
+    assert curriculum().rehearse(buffer, 16, 16, random.Random(0)) == []
+
+
+@pytest.mark.parametrize("means", [(), ("rehearsal",)])
+@given(new=st.integers(0, 12), solved=st.integers(1, 12), seed=st.integers(0, 99))
+def test_a_step_solves_as_many_tasks_as_it_should_where_there_are_so_many(
+    means: tuple[str, ...], new: int, solved: int, seed: int
+) -> None:
+    buffer = Buffer(64)
+    for i, program in enumerate(PROGRAMS):
+        buffer.add(task(program), i, i / (len(PROGRAMS) - 1))
+    again = curriculum(*means).rehearse(buffer, solved, new, random.Random(seed))
+    assert len({t.id for t in again}) == len(again) <= solved
+    assert len(again) + min(new, solved - len(again)) == min(solved, new + len(PROGRAMS))
+
+
+def test_what_fills_up_a_step_is_seldom_hopeless_and_of_all_types_of_data() -> None:
+    buffer, found = Buffer(256), curriculum("rehearsal", rehearsal=0.0)
+    for i in range(60):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 0, 0.0 if i < 30 else 0.5)
+    for i in range(6):
+        buffer.add(task(f"def f(x):\n    return x[{i}:]", text=f"'{i}bcd'"), 0, 0.5)
+    drawn = [t for seed in range(200) for t in found.rehearse(buffer, 6, 0, random.Random(seed))]
+    rates = {entry.task.id: entry.solve_rate for entry in buffer.entries("deduction")}
+    hopeless = sum(rates[t.id] == 0.0 for t in drawn) / len(drawn)
+    texts = sum("[" in t.program for t in drawn) / len(drawn)
+    assert 0.02 < hopeless < 0.12  # 45% of the buffer
+    assert 0.25 < texts < 0.5  # 9% of the buffer
+
+
+def test_types_of_data_that_the_model_cannot_write_about_are_asked_for_less() -> None:
+    found, rng = curriculum("data"), random.Random(0)
+    valid = [proposal(task(PROGRAMS[0]), argument=name) for name in ("text", "words", "n")]
+    for _ in range(20):
+        found.observe([*valid, proposal(None, argument="d")], [], {})
+    asked = [datatypes.ARGUMENTS[found.wish("deduction", Buffer(16), rng).argument] for _ in range(2000)]
+    assert found.written["dict"] == 0.0 and found.written["str"] > 0.99
+    assert 0.005 < asked.count("dict") / 2000 < 0.04 and asked.count("list") > 500  # 0.2 of 9 x 1.2 + 0.2
+    assert found.metrics()["curriculum/written/dict"] == 0.0
+    assert "curriculum/written/dict" not in curriculum("band").metrics()
+
+
+def test_references_are_seldom_tasks_that_nobody_or_everybody_solved() -> None:
+    buffer = Buffer(64)
+    for i, rate in enumerate((0.0, 0.5, 1.0)):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 0, rate, difficulty(26.0))
+    found = curriculum("references")
+    shown = [found.references("deduction", buffer, 1, random.Random(seed))[0].program[-1] for seed in range(600)]
+    assert shown.count("1") > 450 and min(shown.count("0"), shown.count("2")) > 20
