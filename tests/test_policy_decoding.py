@@ -7,6 +7,7 @@ from policy_contract import PROMPTS
 
 from azr.config import ModelConfig, TrainConfig
 from azr.policy import generation
+from azr.policy.decoding import DecodeLayout
 from azr.policy.graph_decoding import GraphDecoding
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
@@ -58,3 +59,23 @@ def test_progress_comes_to_its_end(policy: TorchPolicy, monkeypatch: pytest.Monk
     seen: list[tuple[int, int]] = []
     policy.generate(PROMPTS, 2, Sampling(6, seed=2), lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen) and seen[-1] == (36, 36)
+
+
+def test_prompts_without_rows_leave_the_batch_and_change_no_other(
+    policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"{i}{'ab ' * i}" for i in range(12)]
+    sampling = Sampling(24, temperature=0.0, stop=("a", "e", "o"))
+    alone = [policy.generate([prompt], 1, sampling)[0] for prompt in prompts]
+    lengths = [len(group.completions[0].token_ids) for group in alone]
+    assert len(set(lengths)) > 3, "all end at once: nothing is tested"
+    seen: list[tuple[int, int]] = []
+    begin = DecodeLayout.begin
+
+    def spy(self: DecodeLayout, step: int, rows: int) -> None:
+        begin(self, step, rows)
+        seen.append((self.items, rows))
+
+    monkeypatch.setattr(DecodeLayout, "begin", spy)
+    agree(policy.generate(prompts, 1, sampling), alone)
+    assert all(items == rows for items, rows in seen) and seen[-1][0] < len(prompts)

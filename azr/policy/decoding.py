@@ -1,7 +1,7 @@
 """Rows that decode together, from their prompts to their ends.
 
 Each row's own keys and values go into a preallocated cache; a prompt's are stored once and read by its whole group. On
-a CPU finished rows leave the batch at once: the last row takes their place.
+a CPU finished rows leave the batch at once, and so does a prompt with its last row: the last one takes their place.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class DecodeLayout:
 
     def begin(self, step: int, rows: int) -> None:
         self.step, self.rows = step, rows
+        self._drop_finished_items()
         full = torch.zeros(self.items * self.per_item, dtype=torch.long)
         full[self.slots[:rows]] = torch.arange(rows)
         self.of_slot = full
@@ -54,6 +55,18 @@ class DecodeLayout:
         """Row `target` has finished; row `source` takes its place."""
         self.own[:, :, target, :, : self.step + 1] = self.own[:, :, source, :, : self.step + 1]
         self.slots[target] = self.slots[source]
+
+    def _drop_finished_items(self) -> None:
+        """Items without rows are no longer read: the last item takes their place."""
+        item_of = self.slots[: self.rows] // self.per_item
+        for item in sorted(set(range(self.items)) - set(item_of.tolist()), reverse=True):
+            self.items -= 1
+            if item == self.items:
+                continue
+            for stored in [x for layer in self.prefix for x in layer] + ([] if self.mask is None else [self.mask]):
+                stored[item] = stored[self.items]
+            self.slots[: self.rows] += (item_of == self.items) * (item - self.items) * self.per_item
+            item_of = self.slots[: self.rows] // self.per_item
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, width = query.shape
@@ -65,8 +78,8 @@ class DecodeLayout:
         out, lse = flash(grouped, keys, values, 0.0, False, scale=scale)
         # (items, K, G * H/K, D): the group's rows are further queries on the same keys
         asked = grouped.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2)
-        prefix_keys, prefix_values = self.prefix[layer]
-        mask = None if self.mask is None else self.mask.expand(-1, -1, self.per_item * grouped.shape[2], -1)
+        prefix_keys, prefix_values = (stored[: self.items] for stored in self.prefix[layer])
+        mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, self.per_item * grouped.shape[2], -1)
         part, part_lse = flash(asked.flatten(2, 3), prefix_keys, prefix_values, 0.0, False, attn_mask=mask, scale=scale)
         slots = self.slots[:rows]
         part = part.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
