@@ -79,7 +79,8 @@ class DecodeLayout:
         # (items, K, G * H/K, D): the group's rows are further queries on the same keys
         asked = grouped.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2)
         prefix_keys, prefix_values = (stored[: self.items] for stored in self.prefix[layer])
-        mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, self.per_item * grouped.shape[2], -1)
+        queries = self.per_item * grouped.shape[2]
+        mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, queries, -1)
         part, part_lse = flash(asked.flatten(2, 3), prefix_keys, prefix_values, 0.0, False, attn_mask=mask, scale=scale)
         slots = self.slots[:rows]
         part = part.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
