@@ -28,6 +28,7 @@ export const PANELS = {
     { title: "Median structural difficulty", series: [["difficulty/median_structural", "all"], ...types("difficulty/median_structural")] },
     { title: "Median dynamic difficulty", series: [["difficulty/median_dynamic", "all"], ...types("difficulty/median_dynamic")] },
     { title: "Solve rate of new tasks, smoothed", series: types("curriculum/rate"), range: SHARE },
+    { title: "Valid by type of data, smoothed", series: [["curriculum/written/str", "text"], ["curriculum/written/list", "lists"], ["curriculum/written/number", "numbers"], ["curriculum/written/dict", "dicts"]], range: SHARE },
     { title: "Solve rate of the untrained model", series: [["solve/untrained", "all"], ...types("solve/untrained")], range: SHARE },
     { title: "Solve rate of the step's tasks", series: [["tasks/solved_all", "all"], ["tasks/solved_most", "most"], ["tasks/solved_half", "about half"], ["tasks/solved_few", "few"], ["tasks/solved_none", "none"]], stacked: true, range: SHARE },
     { title: "Tasks solved sometimes", series: [["solve/in_between", "0 < r̄ < 1"]], range: SHARE },
