@@ -52,7 +52,8 @@ STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less 
 AGEING = 30  # steps in which the weight of a reference falls by a factor of e
 VARIED = 0.3  # share of different outputs among the probed runs from which a task cannot be guessed
 HOPELESS = 0.1  # weight of a buffered task whose last solve rate was 0 or 1, beside 1 for one in the band
-UNWRITTEN = 0.2  # added to the share of valid proposals about a type of data: how often it is asked for even at 0
+WRITTEN = 0.2  # share of valid proposals about a type of data from which it is asked for as often as any other
+UNWRITTEN = 0.2  # how often, beside that, where no proposal about it is valid
 RECENT = 256  # newest tasks of a type, among which a construct is rare or not
 
 
@@ -158,8 +159,9 @@ class Curriculum:
         return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))), argument)
 
     def _argument(self, rng: random.Random) -> str:
-        """A name for the first argument: the better the model writes about its type of data, the more often."""
-        weights = [UNWRITTEN + self.written[data] for data in datatypes.ARGUMENTS.values()]
+        """A name for the first argument; seldom one of a type of data that the model can hardly write about."""
+        shares = [min(1.0, self.written[data] / WRITTEN) for data in datatypes.ARGUMENTS.values()]
+        weights = [UNWRITTEN + (1 - UNWRITTEN) * share for share in shares]
         return rng.choices(tuple(datatypes.ARGUMENTS), weights)[0]
 
     def references(self, kind: TaskType, buffer: Buffer, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
