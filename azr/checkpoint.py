@@ -28,7 +28,7 @@ from azr.errors import UserError
 from azr.rows import from_json, stored_config, to_json
 from azr.store import Run
 
-FORMAT = 1
+FORMAT = 2  # of the state too: one of an older format can be evaluated, but not resumed
 SUFFIXES = (".safetensors", ".json")
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"checkpoint-(\d{4,})")

@@ -86,7 +86,11 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     rank = model.lora_rank
     trained = geometry.adapter_parameters(rank) if model.adapter == "lora" else geometry.parameters
     length = _longest(config)
-    rows = _rows(config, geometry, backend, size, length, budget)
+    token = geometry.cache_bytes(size)
+    if backend == "mlx":
+        rows, cache = _mlx_cache(config, token, length, budget)
+    else:
+        rows, cache = _torch_cache(config, token, length, torch_cache_share(machine.cuda_memory))
     tokens = micro_batch or config.train.micro_batch_tokens
     path = "nf4" if packed and backend == "torch" else backend
     checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
@@ -98,37 +102,45 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
-        cache=_cache(config, geometry, backend, size, rows, length, machine.cuda_memory), rows=rows, length=length,
+        cache=cache, rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3, activations=kept + logits, checkpointed=checkpointed,
         micro_batch=tokens, runtime=RUNTIME[path] + gpu, budget=budget,
     )  # fmt: skip
 
 
 def preflight(config: Config, machine: Machine | None = None) -> Plan:
-    """The plan of a training that is to start. Raises UserError with the largest setting that fits if it does not."""
+    """The plan of a training that is to start, its micro-batch fitted: `train.micro_batch_tokens` where that fits, else
+    the largest that does. Raises UserError where none does."""
     machine = machine or this_machine()
     plan = plan_of(config, machine)
     if plan.fits:
         return plan
-    needs = f"{gigabytes(plan.peak)} of memory are needed and {gigabytes(plan.budget)} can be had"
     best = largest_micro_batch(config, machine)
     if best:
-        raise UserError(f"{plan.name}: {needs}; the largest that fits: --set train.micro_batch_tokens={best}")
+        return plan_of(config, machine, best)
     smallest = plan_of(config, machine, MINIMUM_MICRO_BATCH)
     raise UserError(
-        f"{plan.name}: {needs}, and {gigabytes(smallest.peak)} even with the smallest micro-batch; take a smaller "
-        "model, shorter completions (tasks.proposal_tokens), or model.quantization=4bit"
+        f"{plan.name}: {gigabytes(smallest.peak)} of memory are needed, even with the smallest micro-batch, and "
+        f"{gigabytes(plan.budget)} can be had; take a smaller model, shorter completions (tasks.proposal_tokens), or "
+        "model.quantization=4bit"
     )
 
 
-def planned(config: Config) -> str:
-    """The plan in one line. What has no shape that could be planned may train all the same."""
+def planned(config: Config) -> tuple[int, str]:
+    """The micro-batch to train with, and the plan in one line. What has no shape that could be planned may train all
+    the same, with `train.micro_batch_tokens`."""
     machine = this_machine()
     try:
         plan = preflight(config, machine)
-        return "; ".join(filter(None, (plan.line(), warning(plan, machine))))
     except UnknownShape as error:
-        return f"not planned ({error})"
+        return config.train.micro_batch_tokens, f"not planned ({error})"
+    return plan.micro_batch, "; ".join(filter(None, (plan.line(), fitted(plan, config), warning(plan, machine))))
+
+
+def fitted(plan: Plan, config: Config) -> str:
+    """That the micro-batch is smaller than asked for, in one line; empty where it is not."""
+    asked = config.train.micro_batch_tokens
+    return f"micro-batches of {plan.micro_batch} tokens, as {asked} do not fit" if plan.micro_batch < asked else ""
 
 
 def warning(plan: Plan, machine: Machine) -> str:
@@ -263,13 +275,6 @@ def _longest(config: Config) -> int:
     return PROMPT_TOKENS + config.tasks.references * REFERENCE_TOKENS + max(completion_tokens(config))
 
 
-def _rows(config: Config, geometry: Geometry, backend: str, size: int, length: int, budget: int) -> int:
-    asked = max(config.tasks.prompts * config.tasks.proposals_per_prompt, config.tasks.solved * config.tasks.attempts)
-    if backend == "torch":
-        return min(ROWS["torch"], asked)
-    return min(asked, mlx_rows(geometry.cache_bytes(size), length, mlx_cache_share(budget)))
-
-
 def mlx_cache_share(budget: int) -> int:
     """What the MLX policy gives to keys and values."""
     return budget // 4
@@ -285,15 +290,26 @@ def torch_cache_share(cuda_memory: int) -> int:
     return max(TORCH_CACHE, cuda_memory // 16)
 
 
-def _cache(
-    config: Config, geometry: Geometry, backend: str, size: int, rows: int, length: int, cuda_memory: int
-) -> int:
-    token = geometry.cache_bytes(size)
-    if backend == "mlx":  # every row has its own copy of its prompt
-        return rows * 2 * token * (-(-length // 256) * 256)
-    own = max(completion_tokens(config))
-    group = min(config.tasks.proposals_per_prompt, config.tasks.attempts)
-    return min(torch_cache_share(cuda_memory), token * (rows * own + -(-rows // group) * (length - own)))
+def _mlx_cache(config: Config, token: int, length: int, budget: int) -> tuple[int, int]:
+    """Rows that decode together, and bytes of their keys and values: every row has its own copy of its prompt."""
+    tasks = config.tasks
+    asked = max(tasks.prompts * tasks.proposals_per_prompt, tasks.solved * tasks.attempts)
+    rows = min(asked, mlx_rows(token, length, mlx_cache_share(budget)))
+    return rows, rows * 2 * token * (-(-length // 256) * 256)
+
+
+def _torch_cache(config: Config, token: int, length: int, share: int) -> tuple[int, int]:
+    """The same, of the phase with the larger cache: a group's prompt is held once, and a group is not parted."""
+    tasks, longest, found = config.tasks, completion_tokens(config), [(0, 0)]
+    prompt = length - max(longest)
+    for groups, size, own in zip(
+        (tasks.prompts, tasks.solved), (tasks.proposals_per_prompt, tasks.attempts), longest, strict=True
+    ):
+        group = token * (prompt + min(size, ROWS["torch"]) * own)
+        together = max(1, min(groups, ROWS["torch"] // size, share // group))
+        found.append((together * group, together * min(size, ROWS["torch"])))
+    cache, rows = max(found)
+    return rows, cache
 
 
 def _container_limit() -> int:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import sys
 
 from azr.config import Config
-from azr.plan import largest_micro_batch, plan_of, table, warning
+from azr.errors import UserError
+from azr.plan import fitted, plan_of, preflight, table, warning
 from azr.plan_time import step_seconds
 from azr.policy.auto import resolve_model, this_machine
 from azr.policy.geometry import geometry_of
 
 
 def run(config: Config) -> int:
-    """Print the plan. Returns 1 if it does not fit, after naming the largest setting that does."""
+    """Print the plan, its micro-batch fitted. Returns 1 if nothing fits. Raises UserError if the shape is not known."""
     config, chosen = resolve_model(config)
     if chosen:
         print(chosen)
     machine = this_machine()
     plan = plan_of(config, machine)
-    print(table(plan))
     if warned := warning(plan, machine):
         print(warned, file=sys.stderr)
-    if not plan.fits:
-        best = largest_micro_batch(config, machine)
-        way = f"--set train.micro_batch_tokens={best} fits" if best else "no micro-batch fits: take a smaller model"
-        print(f"it does not fit: {way}", file=sys.stderr)
+    try:
+        plan = preflight(config, machine)
+    except UserError as error:
+        print(table(plan))
+        print(f"it does not fit: {error}", file=sys.stderr)
         return 1
+    print(table(plan))
+    if smaller := fitted(plan, config):
+        print(smaller, file=sys.stderr)
     try:
         seconds = step_seconds(config, plan, geometry_of(config.model.name))
     except ImportError as error:

@@ -1,6 +1,6 @@
 """How long a step will take with every completion at its longest: the model's largest product is timed here, and the
-products of a step are counted. Attention, longer prompts than usual, the untrained model's part and the time that a GPU
-waits for its launches are not.
+products of a step are counted. Attention, longer prompts than usual and the time that a GPU waits for its launches are
+not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def step_seconds(config: Config, plan: Plan, geometry: Geometry) -> dict[str, fl
     size = 2 * geometry.hidden * geometry.intermediate
     slow, fast = _rate(product, rows) * size, _rate(product, UPDATE_ROWS) * size  # operations a second
     passes = 3 if plan.checkpointed else 2  # forward, again if checkpointed, and back; LoRA's own are small
+    passes += bool(config.train.kl_weight)  # the untrained model's forward pass
     sampling = sampled * work / slow + prompts * work / fast
     learning = passes * (sampled + prompts) * work / fast
     return {"sampling": sampling, "learning": learning, "step": sampling + learning}
@@ -56,7 +57,9 @@ def _torch_product(geometry: Geometry, plan: Plan) -> Callable[[int], None]:
     import torch
 
     dtype = getattr(torch, plan.precision)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    from azr.policy.precision import best_device
+
+    device = best_device()
     if plan.quantized:
         from bitsandbytes.nn import Linear4bit
 
@@ -70,10 +73,10 @@ def _torch_product(geometry: Geometry, plan: Plan) -> Callable[[int], None]:
     def product(rows: int) -> None:
         with torch.no_grad():
             layer.train()(torch.ones(rows, geometry.hidden, dtype=dtype, device=device))
-        if device == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
 
-    if device == "cuda":
+    if device.type == "cuda":
         product(1)  # the libraries load
     return product
 

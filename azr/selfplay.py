@@ -46,7 +46,7 @@ class SelfPlay:
     policy: Policy
     executor: Executor
     held_out: HeldOut
-    resolved: dict[str, Any]  # precision and threads, as `auto` resolved them when the run began
+    resolved: dict[str, Any]  # precision, threads and micro-batch, as they were resolved when the run began
     buffer: Buffer
     views: Sequence[View]
     step: int = 0  # the last finished step

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from azr import __version__, buffer, prompts
-from azr.checkpoint import Checkpoint, check_same, load_checkpoint
+from azr.checkpoint import FORMAT, Checkpoint, check_same, load_checkpoint
 from azr.config import Config, changed_keys
 from azr.errors import UserError
 from azr.evaluation.training import Stopped, due, evaluate_during_training, wanted
@@ -110,12 +110,15 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         if chosen:
             print(chosen)
         if checkpoint:
+            if checkpoint.format_version < FORMAT:
+                raise UserError(f"{resume} was written by an older AZR: it can be evaluated, but not resumed")
             _check_config(checkpoint.config, config)
-        print(f"memory: {planned(config)}")
+        micro_batch, line = planned(config)
+        print(f"memory: {line}")
         store = stack.enter_context(Store(place.database))
         executor = stack.enter_context(Executor(config.executor))
         print(f"executor: {executor.describe()}")
-        policy = load_policy(config, checkpoint)
+        policy = load_policy(config, checkpoint, micro_batch)
         stack.enter_context(interrupt.installed())
         selfplay = open_run(config, checkpoint, place, store, executor, policy)
         title = f"AZR {__version__} · {selfplay.run.name} · {policy.describe()['name']} · workspace {place.root}"
@@ -136,10 +139,15 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
     return 0 if done else 130
 
 
-def load_policy(config: Config, checkpoint: Checkpoint | None) -> Policy:
-    """The configured model, with a checkpoint's weights and its resolved precision and threads where one is given."""
-    resolved = {name: checkpoint.state["resolved"][name] for name in RESOLVED} if checkpoint else {}
-    policy = make_policy(config.model.model_copy(update=resolved), config.train)
+def load_policy(config: Config, checkpoint: Checkpoint | None, micro_batch: int) -> Policy:
+    """The configured model. With a checkpoint: its weights, and its resolved precision, threads and micro-batch."""
+    resolved = {}
+    if checkpoint:
+        stored = checkpoint.state["resolved"]
+        resolved = {name: stored[name] for name in RESOLVED}
+        micro_batch = stored["micro_batch_tokens"]
+    train = config.train.model_copy(update={"micro_batch_tokens": micro_batch})
+    policy = make_policy(config.model.model_copy(update=resolved), train)
     if checkpoint:
         policy.load(checkpoint.path)
     return policy
@@ -150,7 +158,7 @@ def open_run(
 ) -> SelfPlay:
     """A new run with its seed tasks, or the checkpoint's run with everything after the checkpoint rolled back."""
     description = policy.describe()
-    resolved = {name: description[name] for name in (*RESOLVED, "device")}
+    resolved = {name: description[name] for name in (*RESOLVED, "micro_batch_tokens", "device")}
     held_out = HeldOut.load(place.held_out)
     if checkpoint:
         state = checkpoint.state
@@ -202,23 +210,21 @@ def _check_config(saved: Config, current: Config) -> None:
 
 
 def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str, Any]) -> None:
-    if "curriculum" not in state:
-        raise UserError("the checkpoint is of an AZR without adaptive difficulty: it can be evaluated, but not resumed")
-    stored = {"device": "cpu"} | state["resolved"]  # a checkpoint that does not say so is of a CPU
-    check_same(
-        *(
-            {name if name == "device" else f"model.{name}": found[name] for name in found}
-            for found in (stored, resolved)
-        )
-    )
+    check_same(*({_key(name): value for name, value in found.items()} for found in (state["resolved"], resolved)))
     if state["held_out"] != held_out.digest:
         raise UserError("data/heldout.jsonl is not the one this run began with: restore it, or start a new run")
+
+
+def _key(resolved: str) -> str:
+    """The configuration key of a resolved value; the device has none."""
+    rooms = {"device": "", "micro_batch_tokens": "train."}
+    return rooms.get(resolved, "model.") + resolved
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that a result may depend on."""
     found = {"azr": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers", "mlx", "mlx-lm"):
+    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers", "bitsandbytes", "mlx", "mlx-lm"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -11,9 +11,19 @@ import pytest
 from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import completion_tokens, largest_micro_batch, mlx_rows, plan_of, planned, preflight, table
+from azr.plan import (
+    TORCH_CACHE,
+    completion_tokens,
+    largest_micro_batch,
+    mlx_rows,
+    plan_of,
+    planned,
+    preflight,
+    table,
+)  # fmt: skip
 from azr.plan_time import step_seconds, tokens_of
 from azr.policy.auto import GIB, UNUSED_GPU, Machine
+from azr.policy.generation import Generator
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
@@ -93,36 +103,66 @@ def test_a_gpu_that_pytorch_cannot_use_is_named(
 ) -> None:
     machine = replace(LAPTOP, unused_gpu=True)
     monkeypatch.setattr("azr.plan.this_machine", lambda: machine)
-    line = planned(config_of(EMBEDDED, quantization="4bit"))
+    _, line = planned(config_of(EMBEDDED, quantization="4bit"))
     assert UNUSED_GPU in line and "\n" not in line
-    assert UNUSED_GPU in planned(config_of(EMBEDDED))
+    assert UNUSED_GPU in planned(config_of(EMBEDDED))[1]
     monkeypatch.setattr(plan_command, "this_machine", lambda: replace(machine, memory=GIB))
     plan_command.run(config_of(EMBEDDED, quantization="4bit"))
     assert UNUSED_GPU in capsys.readouterr().err
 
 
-def test_what_does_not_fit_is_refused_with_the_largest_that_does() -> None:
+def test_the_micro_batch_is_fitted_to_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(False, 5 * GIB)
+    monkeypatch.setattr("azr.plan.this_machine", lambda: machine)
     config = config_of(micro_batch=32_768)
     best = largest_micro_batch(config, machine)
     assert 64 <= best < 32_768
     assert plan_of(config, machine, best).fits and not plan_of(config, machine, 2 * best).fits
-    with pytest.raises(UserError, match=f"train.micro_batch_tokens={best}") as caught:
-        preflight(config, machine)
-    assert "\n" not in str(caught.value)
-    assert preflight(config_of(micro_batch=best), machine).fits
+    assert preflight(config).micro_batch == best
+    fitted, line = planned(config)
+    assert fitted == best and f"micro-batches of {best} tokens, as 32768 do not fit" in line and "\n" not in line
+    assert planned(config_of(micro_batch=best)) == (best, preflight(config).line())
 
 
 def test_a_model_that_cannot_fit_is_refused() -> None:
-    with pytest.raises(UserError, match="smaller model"):
+    with pytest.raises(UserError, match="smaller model") as caught:
         preflight(config_of(QWEN), LAPTOP)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        {},
+        {"prompts": 1, "proposals_per_prompt": 16, "solved": 1, "attempts": 2, "proposal_tokens": 604},
+        {"solved": 64, "attempts": 64, "answer_tokens": 100},
+        {"prompts": 1, "proposals_per_prompt": 300},
+    ],
+)
+def test_the_rows_that_pytorch_decodes_together_are_planned(tasks: dict[str, Any]) -> None:
+    """Against the generator's own cut, with prompts as long as planned."""
+    config = Config(model=ModelConfig(name=EMBEDDED), tasks=TasksConfig.model_validate(tasks))
+    found, token = plan_of(config, LAPTOP), geometry_of(EMBEDDED).cache_bytes(4)
+    generator = object.__new__(Generator)
+    generator.cache_bytes, generator.token_bytes = TORCH_CACHE, token
+    most = []
+    for prompts, size, own in zip(
+        (config.tasks.prompts, config.tasks.solved),
+        (config.tasks.proposals_per_prompt, config.tasks.attempts),
+        completion_tokens(config),
+        strict=True,
+    ):
+        prompt = (0,) * (found.length - max(completion_tokens(config)))
+        for chunk in generator._chunks([prompt] * prompts, size, own):
+            rows = sum(item.count for item in chunk)
+            most.append((token * (len(chunk) * len(prompt) + rows * own), rows))
+    assert (found.cache, found.rows) == max(most)
 
 
 def test_a_model_of_unknown_shape_is_not_planned_and_not_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"n_embd": 4}')
-    assert "does not tell the model's shape" in planned(config_of(str(tmp_path)))
-    with pytest.raises(UserError):
-        planned(config_of(EMBEDDED, micro_batch=1 << 40))
+    tokens, line = planned(config_of(str(tmp_path), micro_batch=512))
+    assert "does not tell the model's shape" in line and tokens == 512
 
 
 def test_rows_under_mlx_follow_the_share_of_memory() -> None:
@@ -167,3 +207,12 @@ def test_the_time_of_a_step_grows_with_its_tokens() -> None:
     seconds = step_seconds(config, plan, tiny)
     assert seconds["step"] == pytest.approx(seconds["sampling"] + seconds["learning"])
     assert min(seconds.values()) > 0
+
+
+def test_the_untrained_models_pass_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr.plan_time._rate", lambda product, rows: 1000.0)
+    tiny = replace(geometry_of(EMBEDDED), hidden=64, intermediate=64)
+    config = config_of(generation_precision="float32", update_precision="float32")
+    without = config.model_copy(update={"train": config.train.model_copy(update={"kl_weight": 0.0})})
+    three, two = (step_seconds(c, plan_of(c, LAPTOP), tiny)["learning"] for c in (config, without))
+    assert three == pytest.approx(1.5 * two)

@@ -55,6 +55,6 @@ class Policy(Protocol):
 
     def describe(self) -> dict[str, str | int | float]:
         """Name, fingerprint of the untrained weights, parameters (all, trained), backend, quantization, precision per
-        phase, device, threads, bytes held.
+        phase, device, threads, tokens of a micro-batch, bytes held.
         """
         ...

@@ -17,6 +17,7 @@ from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
 from azr.policy.graph_decoding import GraphDecoding
 from azr.policy.packing import pack, split
+from azr.policy.precision import best_device
 from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
 
@@ -30,7 +31,7 @@ class Generator:
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.end_ids, self.dtype = model, tokenizer, end_ids, dtype
-        gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+        gpu = torch.cuda.get_device_properties(0).total_memory if best_device().type == "cuda" else 0
         self.cache_bytes = torch_cache_share(gpu)
         self.graph: torch.cuda.CUDAGraph | None = None  # the newest, whose memory the next one takes over
         config = model.config

@@ -164,6 +164,7 @@ class MlxPolicy:
             "parameters": self.base_parameters,
             "trained_parameters": sum(w.size for w in self._trained().values()),
             "generation_precision": self.precision, "update_precision": self.precision, "threads": self.config.threads,
+            "micro_batch_tokens": self.train.micro_batch_tokens,
             "bytes": sum(w.nbytes for _, w in tree_flatten(self.model.parameters())), "updates": self.updates,
         }  # fmt: skip
 

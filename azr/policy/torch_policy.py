@@ -225,7 +225,8 @@ class TorchPolicy:
             "parameters": sum(p.numel() for p in self.generator.model.parameters()),
             "trained_parameters": sum(p.numel() for p in self.parameters.values()),
             "generation_precision": self.generation_precision, "update_precision": self.update_precision,
-            "threads": torch.get_num_threads(), "bytes": sum(held.values()), "updates": self.updates,
+            "threads": torch.get_num_threads(), "micro_batch_tokens": self.train.micro_batch_tokens,
+            "bytes": sum(held.values()), "updates": self.updates,
         }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     ) -> tuple[int, Scripted]:
         policy = policy_type(script)
 
-        def load(_: Config, checkpoint: Any) -> Scripted:
+        def load(_: Config, checkpoint: Any, micro_batch: int) -> Scripted:
             if checkpoint:
                 policy.load(checkpoint.path)
             return policy

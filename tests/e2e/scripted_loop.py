@@ -16,6 +16,7 @@ RESOLVED: dict[str, str | int | float] = {
     "generation_precision": "float32",
     "update_precision": "float32",
     "threads": 1,
+    "micro_batch_tokens": 2048,
 }
 
 

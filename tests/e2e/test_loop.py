@@ -56,6 +56,16 @@ def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Pat
         play(resume=tmp_path / "models" / "checkpoint-0004", tasks={"answer_temperature": 0.7})
 
 
+def test_resume_refuses_a_checkpoint_of_an_older_format(
+    play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("azr.checkpoint.FORMAT", 1)
+    play(train={"steps": 1})
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="older AZR: it can be evaluated, but not resumed"):
+        play(train={"steps": 2}, resume=tmp_path / "models" / "checkpoint-0001")
+
+
 def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
     play(train={"steps": 2, "save_every": 2})
     heldout.save(
