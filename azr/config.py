@@ -52,7 +52,10 @@ class ModelConfig(Section):
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA adapter")
     lora_alpha: int = Field(32, ge=1, description="LoRA scale; the update is multiplied by alpha / rank")
     generation_precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision while sampling; auto measures which is faster, on a GPU takes its own"
+        "auto",
+        description=(
+            "precision while sampling; auto measures which is faster; a GPU has its own, MLX and NF4 on a CPU float32"
+        ),
     )
     update_precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the update's forward and backward pass; auto as above"

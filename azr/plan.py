@@ -22,9 +22,8 @@ GIB = 1 << 30
 # so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to a run of the embedded model.
 RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
 BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
-# Logits rows at a time, and arrays of their size at once. update.py takes half as many as mlx_update.py: the constants
-# above were fitted with these.
-HEAD_TOKENS, HEAD_COPIES = 256, 4
+HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
+HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 CHECKPOINT_FROM = 2 << 30
@@ -95,7 +94,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     path = "nf4" if packed and backend == "torch" else backend
     checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
     kept = kept_bytes(path, geometry, tokens, size, checkpointed)
-    copies = HEAD_COPIES + (2 if config.train.kl_weight and backend == "mlx" else 0)
+    copies = HEAD_COPIES + (HEAD_COPIES_KL if config.train.kl_weight and backend == "mlx" else 0)
     logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * copies
     gpu = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
     return Plan(

@@ -18,7 +18,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample: training uses temperature 1 and no truncation, so that the ratio is unbiased."""
+    """How to sample. Nothing is cut off but by `max_new_tokens` (top-p 1), so that importance ratios are unbiased."""
 
     max_new_tokens: int
     temperature: float = 1.0  # 0 means greedy

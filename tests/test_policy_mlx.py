@@ -37,6 +37,7 @@ from mlx.utils import tree_flatten  # noqa: E402
 from mlx_lm.tuner.utils import load_adapters  # noqa: E402
 from mlx_lm.utils import load_model  # noqa: E402
 
+from azr.policy import mlx_update  # noqa: E402
 from azr.policy.mlx_policy import MlxPolicy  # noqa: E402
 from azr.policy.mlx_update import micro_batches, token_losses  # noqa: E402
 
@@ -99,10 +100,30 @@ def test_arrays_reproduce_the_specification(
     assert total == pytest.approx(expected, rel=1e-4, abs=1e-4)  # float32
 
 
+def test_the_logits_of_a_micro_batch_never_exist_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_tiny_model(tmp_path, vocabulary=20_000)
+    samples = [
+        Sample("solve", "deduction", (2, 3), tuple(range(4, 68)), (-1.0,) * 64, 1.0, 1.0 if i % 2 else -1.0)
+        for i in range(16)
+    ]
+    peaks = []
+    for pieces in (1, 16):
+        monkeypatch.setattr(mlx_update, "HEAD_TOKENS", 16 * 64 // pieces)
+        policy = make_policy(folder, "none", kl_weight=0.1, micro_batch_tokens=4096)
+        mx.reset_peak_memory()
+        policy.update(samples)
+        peaks.append(mx.get_peak_memory())
+    assert peaks[1] < peaks[0] / 4
+
+
 @pytest.mark.parametrize("weighting", ["role", "token"])
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.7])
-def test_loss_and_gradients_are_those_of_torch(tiny: Path, weighting: str, checkpoint: bool, kl_weight: float) -> None:
+def test_loss_and_gradients_are_those_of_torch(
+    tiny: Path, weighting: str, checkpoint: bool, kl_weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if checkpoint:
+        monkeypatch.setattr(mlx_update, "HEAD_TOKENS", 8)  # a micro-batch's logits in several pieces
     policy = make_policy(tiny, "none", loss_weighting=weighting, kl_weight=kl_weight)
     policy.updater.checkpoint = checkpoint
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero

@@ -25,7 +25,7 @@ from azr.policy.loss import token_weights
 from azr.policy.mlx_models import body_of, logits_of
 from azr.records import Sample
 
-HEAD_TOKENS = 256  # logits rows at a time
+HEAD_TOKENS = 128  # logits rows at a time
 Cache = tuple[mx.array, mx.array]
 
 
@@ -157,15 +157,19 @@ class MlxUpdater:
         self.model.update(parameters)
         hidden = self._hidden(batch)
         total, sums = mx.zeros(()), mx.zeros(6)
+        done: list[mx.array] = []
         for first in range(0, len(batch.places), HEAD_TOKENS):
             piece = slice(first, first + HEAD_TOKENS)
             states = hidden[batch.places[piece]].astype(mx.float32)
             fixed = mx.stop_gradient(states)
+            if done:  # one piece after the other: evaluated side by side, all their logits would exist at once
+                [fixed] = mx.depends([fixed], done)
             before = None if batch.before is None else batch.before[batch.places[piece]]
             head = mx.value_and_grad(self._head)
             (_, found), slope = head(fixed, before, batch.targets[piece], batch.numbers[piece], hidden.dtype)
-            total = total + (states * mx.stop_gradient(slope)).sum()
-            sums = sums + mx.stop_gradient(found)
+            done = [mx.stop_gradient(slope), mx.stop_gradient(found)]
+            total = total + (states * done[0]).sum()
+            sums = sums + done[1]
         return total, sums
 
     def _hidden(self, batch: Batch) -> mx.array:
