@@ -10,6 +10,7 @@ their ratio, tokens a second, and the share of the memory's bandwidth that readi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from azr.allocator import tune
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.plan import GIB, PROMPT_TOKENS, REFERENCE_TOKENS, Plan, gigabytes, plan_of, table
 from azr.policy.auto import this_machine
@@ -46,7 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.perf_counter()
     policy = make_policy(config.model, config.train)
     resident = psutil.Process().memory_info().rss
-    print(f"loaded in {time.perf_counter() - started:.0f} s: {gigabytes(resident)} resident")
+    print(
+        f"loaded in {time.perf_counter() - started:.0f} s: {gigabytes(resident)} resident, at most {gigabytes(peak())}"
+    )
+    forget_peak()  # the files' pages are in it
     read = step(policy, given, plan)
     report(plan, given.backend)
     most = bandwidth(given.backend)  # at last: its arrays would count in the peak
@@ -63,6 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="sampled a row")
     parser.add_argument("--prompt", type=int, default=180, help="tokens of the prompt")
+    parser.add_argument("--micro-batch", type=int, help="tokens (all there are)")
     parser.add_argument("--layers", type=int, default=0, help="fewer layers than the model has, for a trial")
     return parser.parse_args(arguments)
 
@@ -72,7 +78,7 @@ def config_of(folder: str, given: argparse.Namespace) -> Config:
     references = max(1, (given.prompt - PROMPT_TOKENS) // REFERENCE_TOKENS)
     return Config(
         model=ModelConfig(name=folder, backend=given.backend, quantization="4bit", style="completion"),
-        train=TrainConfig(micro_batch_tokens=max(64, given.prompt + given.rows * given.tokens)),  # all there is
+        train=TrainConfig(micro_batch_tokens=given.micro_batch or max(64, given.prompt + given.rows * given.tokens)),
         tasks=TasksConfig(
             prompts=1, proposals_per_prompt=given.rows, solved=1, attempts=given.rows, references=references,
             proposal_tokens=given.tokens, answer_tokens=given.tokens,
@@ -105,8 +111,7 @@ def samples_of(group: Group) -> list[Sample]:
 
 def report(plan: Plan, backend: str) -> None:
     """The measured peak beside the planned one: of the device's memory where there is one, else of the process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    measured, planned = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, plan.peak
+    measured, planned = peak(), plan.peak
     if backend == "mlx":
         import mlx.core as mx
 
@@ -121,6 +126,21 @@ def report(plan: Plan, backend: str) -> None:
         if torch.cuda.is_available():
             measured = torch.cuda.max_memory_allocated() + GIB // 4  # the context is not PyTorch's
     print(f"peak: measured {gigabytes(measured)}, planned {gigabytes(planned)}, ratio {measured / planned:.2f}")
+
+
+def peak() -> int:
+    """Most resident bytes of this process so far, or since `forget_peak`."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes
+
+
+def forget_peak() -> None:
+    """Count the peak anew from here; only Linux can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def bandwidth(backend: str) -> float:
@@ -213,4 +233,5 @@ def _parts(geometry: Geometry) -> Iterator[dict[str, tuple[int, ...]]]:
 
 
 if __name__ == "__main__":
+    tune()  # as a training does
     sys.exit(main())
