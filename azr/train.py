@@ -27,6 +27,7 @@ from azr.policy.choice import make_policy
 from azr.selfplay import SelfPlay, play
 from azr.store import Run, Store
 from azr.terminal import Terminal, View
+from azr.tracking import check_tracker, tracker
 from azr.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def evaluate(selfplay: SelfPlay, interrupt: Interrupt) -> None:
 def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = ()) -> int:
     """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
     wanted(config)  # a benchmark's name that is wrong would show after the first step only
+    check_tracker(config.tracking)
     place, interrupt = Workspace(workspace), Interrupt()
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
@@ -127,6 +129,8 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         _log_to(place.log_file(selfplay.run.name))
         selfplay.run.record_event(0, "executor", executor.describe())
         try:
+            sent = stack.enter_context(tracker(config, selfplay.run.name, place.logs))
+            selfplay.views = (*selfplay.views, *sent)
             train(selfplay, interrupt)
         except BaseException as error:
             selfplay.run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
