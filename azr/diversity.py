@@ -18,10 +18,10 @@ def measure(proposals: Sequence[Proposal]) -> dict[str, float]:
         return {}
     count = len(programs)
     distances = [min(distance(program, r) for r in references) for program, references in programs if references]
-    return {
+    measured = {"diversity/reference_distance": sum(distances) / len(distances)} if distances else {}
+    return measured | {
         "diversity/unique_programs": len({normal_form(p) for p, _ in programs}) / count,
         "diversity/unique_shapes": len({shape(p) for p, _ in programs}) / count,
-        "diversity/reference_distance": sum(distances) / max(len(distances), 1),
         "diversity/trivial": sum(is_trivial(p) for p, _ in programs) / count,
         "diversity/measured": float(count),
     }

@@ -124,5 +124,5 @@ def is_trivial(source: str) -> bool:
 
 
 def distance(a: str, b: str) -> float:
-    """Edit distance of two programs' lines of text, 0 (equal) to 1 (nothing shared)."""
+    """Distance of two programs' text, 0 (equal) to 1 (nothing shared): 1 - the ratio of difflib's SequenceMatcher."""
     return 1.0 - difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()

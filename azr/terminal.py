@@ -112,11 +112,13 @@ class Terminal:
 
     def _render(self) -> Group:
         bar = Table.grid(padding=(0, 1))
+        speed = [Text(f"· {self._timings['tokens/s']:,.0f} tokens/s")] if self._timings else []
         bar.add_row(
             Text(f"step {self._step}/{self.steps}", style="bold"),
             Text(self._phase, style="cyan"),
             ProgressBar(total=1.0, completed=self._fraction, width=30),
             Text(f"{self._left()} left"),
+            *speed,
         )
         table = Table.grid(padding=(0, 2))
         adaptive = ["level"] if levels(self._metrics) else []

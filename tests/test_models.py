@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from azr.errors import UserError
+from azr.policy.geometry import UnknownShape, geometry_of
 from azr.policy.models import EMBEDDED, cache_folder, load_model, make_tiny_model
 from azr.policy.repository import has_weights
 
@@ -93,6 +94,28 @@ def test_a_cache_that_lacks_weights_is_completed(cached: Path, monkeypatch: pyte
     assert asked == ["someone/tiny"]
     (cached / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2.safetensors"}}')
     assert not has_weights(cached)
+
+
+class ProxyError(Exception):
+    """As the hub's client lets through from its HTTP library: of no kind that others share."""
+
+
+def test_a_connection_that_breaks_is_one_line(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str, *more: str, local_files_only: bool = False, **others: object) -> str:
+        if local_files_only:
+            return str(cached)
+        raise ProxyError("403 Forbidden\nfrom the proxy")
+
+    (cached / "model.safetensors").unlink()
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", broken)
+    with pytest.raises(UserError, match="403 Forbidden") as caught:
+        load_model("someone/tiny")
+    assert "\n" not in str(caught.value) and EMBEDDED in str(caught.value)
+    with pytest.raises(UnknownShape, match="someone/tiny"):
+        geometry_of("someone/tiny")
 
 
 def test_a_repository_without_safetensors_is_refused(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:

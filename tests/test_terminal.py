@@ -1,4 +1,4 @@
-"""What a run prints: the levels of adaptive difficulty where there are any."""
+"""What a run prints: step by step, and the live view."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from azr.records import Pair, Task
 from azr.terminal import Terminal
 
 METRICS = {"propose/valid": 0.5, "solve/rate": 0.25, "reward/propose": 0.1, "reward/solve": -0.2}
@@ -33,3 +34,33 @@ def test_the_live_view_has_a_column_of_levels_only_where_there_are_any() -> None
     assert any("reward solve" in line and line.rstrip().endswith("level") for line in table)
     assert any(line.startswith("abduction") and line.rstrip().endswith("3.0") for line in table)
     assert "level" not in shown(METRICS, live=True)
+
+
+def test_the_live_view_shows_where_the_run_is() -> None:
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    terminal = Terminal("a run", 10, console)
+    assert isinstance(console.file, io.StringIO)
+
+    def view() -> str:
+        assert isinstance(console.file, io.StringIO)
+        console.file.seek(0)
+        console.file.truncate()
+        console.print(terminal._render())
+        return console.file.getvalue()
+
+    terminal.phase(1, "propose")
+    first = view()
+    assert "step 1/10 propose" in first and "– left" in first and "tokens/s" not in first
+    terminal.progress(1, 4)
+    bars = view().count("━")
+    terminal.progress(4, 4)
+    assert view().count("━") >= bars > 0
+    hostile = Task("deduction", "def f(x):\n    return '\x1b[2J\x07'", (Pair("1", "'\x9b'", b""),))
+    terminal.step(1, METRICS, TIMINGS, hostile)
+    terminal.phase(2, "solve")
+    second = view()
+    assert "step 2/10 solve" in second and "160 s" not in second and "2 min left" in second  # 8 steps of 20 s
+    assert "500 tokens/s" in second and "newest task (deduction)" in second and "f(1) ==" in second
+    assert not {"\x1b", "\x07", "\x9b"} & set(second)
+    terminal.step(2, METRICS, TIMINGS, None)
+    assert "newest task" in view()  # the last one stays

@@ -106,7 +106,7 @@ def _from_hub(name: str) -> Path:
 
     try:
         return Path(hf_hub_download(name, "config.json", local_files_only=not hub_reachable()))
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # its client lets through what a proxy or a broken connection raises
         raise UnknownShape(
             f"model.name: the shape of {name!r} is not built in and its config.json cannot be had; "
             f"give a folder, or take one of {', '.join(BUILT_IN)}"

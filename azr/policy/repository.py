@@ -33,7 +33,7 @@ def hub_folder(name: str) -> Path:
         )
     try:
         folder = Path(snapshot_download(name, allow_patterns=MODEL_FILES))
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # its client lets through what a proxy or a broken connection raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"

@@ -86,11 +86,12 @@ def test_held_out_programs_never_become_tasks(play: Any, tmp_path: Path, enabled
     assert not [row for row in found["tasks"] if row["type"] != "induction"]
 
 
+@pytest.mark.parametrize("enabled", [False, True])
 def test_garbage_for_twenty_steps_goes_on_and_says_so(
-    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    play: Any, tmp_path: Path, enabled: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     garbage = ["\0" * 50, "\ud800```\n", "x" * 100_000, "```\n```python\n```\n", "def f(:\n", "\n", "", "```"]
-    status, _ = play(garbage, train={"steps": 21, "save_every": 30})
+    status, _ = play(garbage, train={"steps": 21, "save_every": 30}, curriculum={"enabled": enabled})
     assert status == 0
     events = [row["text"] for row in rows(tmp_path)["events"]]
     assert any("no valid proposal for 20 steps" in text for text in events)
