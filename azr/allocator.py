@@ -1,4 +1,4 @@
-"""How the C library hands out memory to a process that computes: huge pages, and freed memory kept for the next step.
+"""How the C library hands out memory to a process that computes: huge pages, and freed memory kept within a phase.
 
 A step allocates and frees gigabytes of large temporaries. With glibc's defaults each of them is mapped and cleared
 anew, one small page fault at a time, which is slow on some virtual machines (docs/results.md). glibc reads these

@@ -1,7 +1,8 @@
 """STORED: checkpoints as folders of safetensors and JSON, written whole or not at all.
 
-`models/checkpoint-0020` holds what `policy.save` wrote, `state.json` (buffers, curriculum, random states),
-`config.json`, `versions.json`, and `manifest.json` with the size and SHA-256 of each. It is written as
+`models/checkpoint-0020` holds what `policy.save` wrote, `state.json` (buffers, curriculum, alarms; every random number
+follows from the run's seed, the step and the phase), `config.json`, `versions.json`, and `manifest.json` with the size
+and SHA-256 of each. It is written as
 `.checkpoint-0020.partial`, flushed to the disk, and renamed. A folder about to be replaced is `.checkpoint-0020.old`
 for the moment between two renames, and one about to be deleted is `.checkpoint-0020.trash`; `recover` mends what a
 killed process left. No pickle is written or read: a stranger's checkpoint can hold numbers and text, no code.

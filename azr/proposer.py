@@ -43,6 +43,8 @@ def _request(
     program = curriculum.program(buffer, rng) or prompts.IDENTITY.program if kind == "induction" else ""
     # Another task about the same program would give the message and inputs away.
     shown = curriculum.references(kind, buffer, config.references, rng, avoid=program)
+    if style == "chat" and not shown:  # the seed is all there is
+        shown = buffer.sample(kind, config.references, rng)
     examples = [prompts.example_of(task) for task in shown]
     if style == "completion":
         spare = prompts.INDUCTION_EXAMPLES if kind == "induction" else prompts.FORMAT_EXAMPLES

@@ -18,7 +18,7 @@ from azr.records import Completion, Group, Sampling, Task, TaskType
 from azr.solver import grade, solve
 
 TASKS = TasksConfig()
-PLAIN = Curriculum(CurriculumConfig())  # switched off
+PLAIN = Curriculum(CurriculumConfig(enabled=False))
 PROGRAMS: tuple[tuple[str, str], ...] = (
     ("def f(nums):\n    return [n * n for n in nums if n % 3 != 0]", "[1, 3, 4, 6, 8]"),
     (

@@ -93,10 +93,11 @@ def model_folder(quick: bool) -> Path:
     return make_tiny_model(Path(tempfile.mkdtemp(prefix="azr-tiny-"))) if quick else embedded_folder()
 
 
-def load_policy(folder: Path, quick: bool, full_length: bool) -> TorchPolicy:
-    """Our policy with LoRA and the default settings. `full_length`: no token ends a completion."""
+def load_policy(folder: Path, quick: bool, full_length: bool, kl_weight: float = 0.0) -> TorchPolicy:
+    """Our policy with LoRA and the default settings, but without the divergence unless it is given a weight: TRL has
+    none. `full_length`: no token ends a completion."""
     model = ModelConfig(name=str(folder) if quick else EMBEDDED, style="completion")
-    policy = TorchPolicy(model, TrainConfig())
+    policy = TorchPolicy(model, TrainConfig(kl_weight=kl_weight))
     if full_length:
         policy.generator.end_ids = set()
     described = policy.describe()

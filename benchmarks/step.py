@@ -24,7 +24,7 @@ from engine_setup import Laps, Size, Trials, alternate, exact_prompts, load_poli
 from transformers.utils import logging as transformers_logging
 
 from azr.allocator import tune
-from azr.config import ExecutorConfig
+from azr.config import ExecutorConfig, TrainConfig
 from azr.executor import Executor
 from azr.policy.precision import DTYPES, HOPELESS
 from azr.policy.torch_policy import TorchPolicy
@@ -163,13 +163,14 @@ def limit(run: Run) -> None:
 def fixed(run: Run) -> None:
     """6 x 8 proposals of at most 110 tokens, 16 tasks x 8 attempts of at most 40, the update on all of them."""
     with Executor(ExecutorConfig()) as executor:
-        policy = load_policy(run.folder, run.quick, full_length=False)
-        step = FixedStep(policy, executor)
         print("\na step of the fixed size (6 x 8 proposals of <= 110 tokens, 16 tasks x 8 attempts of <= 40)")
-        step.as_the_loop_runs()
-        for name, arm in (("as the loop runs", step.as_the_loop_runs), ("all at full length", step.at_full_length)):
-            alternate({name: arm}, run.rounds)
-            print(f"  {'':<22}{step.sampled} tokens sampled, {step.trained} trained on")
+        for kl_weight in (TrainConfig().kl_weight, 0.0):
+            step = FixedStep(load_policy(run.folder, run.quick, full_length=False, kl_weight=kl_weight), executor)
+            print(f"train.kl_weight {kl_weight}:")
+            step.as_the_loop_runs()
+            for name, arm in (("as the loop runs", step.as_the_loop_runs), ("all at full length", step.at_full_length)):
+                alternate({name: arm}, run.rounds)
+                print(f"  {'':<22}{step.sampled} tokens sampled, {step.trained} trained on")
 
 
 PARTS: dict[str, Any] = {

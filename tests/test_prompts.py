@@ -1,3 +1,5 @@
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from azr.parsing import (
     parse_proposal,
 )
 from azr.policy.scripted import ScriptedPolicy
-from azr.proposer import propose
+from azr.proposer import propose, requests
 from azr.records import Pair, Task
 
 GOOD = "def f(a, b):\n    return a + b\n\nf(1, [2])"
@@ -186,3 +188,19 @@ def test_a_proposal_about_another_type_than_asked_for_is_invalid(style: str) -> 
     reasons = {p.reason for p in found}
     assert reasons == {"", *(f"the first argument is no {name}" for name in ("list", "number", "dict"))}
     assert all((p.program is None) == bool(p.reason) for p in found)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_chat_prompt_shows_the_seed_until_there_are_other_tasks(enabled: bool) -> None:
+    buffer, curriculum = Buffer(16), Curriculum(CurriculumConfig(enabled=enabled), ["deduction"])
+    buffer.add(Task("deduction", prompts.IDENTITY.program, (Pair("1", "1", b""),)), -1)
+
+    def shown() -> list[list[str]]:
+        config = TasksConfig(types=["deduction"], prompts=2)
+        found = requests(config, buffer, curriculum, "chat", random.Random(0))
+        return [[example.program for example in request.references] for request in found]
+
+    assert shown() == [[prompts.IDENTITY.program]] * 2
+    buffer.add(Task("deduction", GOOD, (Pair("1, [2]", "3", b""),)), 1)
+    assert all(GOOD in programs for programs in shown())
+    assert all((prompts.IDENTITY.program in programs) != enabled for programs in shown())
