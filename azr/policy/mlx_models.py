@@ -173,17 +173,19 @@ def _ends(config: dict[str, Any], tokenizer: Any) -> set[int]:
 @mx.custom_function
 def _product(x: mx.array, weight: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
     """x W^T with W dequantised for this product alone."""
-    return x @ _dequantised(weight, scales, biases, x.shape[-1]).T
+    return x @ _dequantised(x, weight, scales, biases, x.shape[-1]).T
 
 
 @_product.vjp
 def _product_vjp(primals: tuple[mx.array, ...], cotangent: mx.array, _: mx.array) -> tuple[mx.array, ...]:
     x, weight, scales, biases = primals
-    back = cotangent @ _dequantised(weight, scales, biases, x.shape[-1])
+    back = cotangent @ _dequantised(cotangent, weight, scales, biases, x.shape[-1])
     return back, mx.zeros_like(weight), mx.zeros_like(scales), mx.zeros_like(biases)
 
 
-def _dequantised(weight: mx.array, scales: mx.array, biases: mx.array, width: int) -> mx.array:
+def _dequantised(other: mx.array, weight: mx.array, scales: mx.array, biases: mx.array, width: int) -> mx.array:
+    # Not before the product's other factor is there: dequantised ahead, many layers' weights would exist at once.
+    [weight] = mx.depends([weight], [other])
     return mx.dequantize(weight, scales, biases, width // scales.shape[-1], weight.shape[-1] * 32 // width)
 
 

@@ -205,6 +205,7 @@ class MlxUpdater:
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
         kl = mx.zeros(())
         if before is not None:
+            [before] = mx.depends([before], [old])  # a head of 4-bit weights is dequantised for one product at a time
             reference = mx.stop_gradient(self._log_softmax(before, temperatures))
             kl = (mx.exp(everything) * (everything - reference)).sum(-1)
             losses = losses + self.train.kl_weight * kl
