@@ -22,6 +22,9 @@ GIB = 1 << 30
 # so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to a run of the embedded model.
 RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
 BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
+# PyTorch on a CPU: gaps between the pieces of memory that a phase takes and frees, and how many heads NF4 takes beside.
+# Fitted to runs of the embedded model and one step of Qwen3-4B's shape; the second is not explained (docs/hardware.md).
+GAPS, NF4_HEADS = 3 << 29, 2.4
 HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
 HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
@@ -99,6 +102,9 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     # Without a kernel of its own for 4 bit, MLX on a CPU holds the head dequantised, twice while it learns.
     head = geometry.vocabulary * geometry.hidden * size if packed and backend == "mlx" and device == "cpu" else 0
     gpu = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
+    gaps = 0
+    if backend == "torch" and device == "cpu":
+        gaps = GAPS + int(NF4_HEADS * geometry.vocabulary * geometry.hidden * size) * packed
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
@@ -106,7 +112,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         cache=cache, rows=rows, length=length,
         sampling=rows * geometry.vocabulary * 4 * 3 + head, activations=kept + logits + 2 * head,
         checkpointed=checkpointed,
-        micro_batch=tokens, runtime=RUNTIME[path] + gpu, budget=budget,
+        micro_batch=tokens, runtime=RUNTIME[path] + gpu + gaps, budget=budget,
     )  # fmt: skip
 
 
@@ -171,7 +177,7 @@ def table(plan: Plan) -> str:
         ("cache", plan.cache, f"{plan.rows} rows x {plan.length} tokens, {plan.precision}"),
         ("sampling", plan.sampling, f"logits of {plan.rows} rows"),
         ("activations", plan.activations, f"micro-batch of {plan.micro_batch} tokens, {how}"),
-        ("runtime", plan.runtime, "interpreter and libraries"),
+        ("runtime", plan.runtime, "interpreter, libraries, gaps"),
         ("peak", plan.peak, "with the larger of sampling and learning"),
         ("budget", plan.budget, "fits" if plan.fits else "DOES NOT FIT"),
     ]

@@ -62,6 +62,23 @@ def test_parts_add_up_and_the_larger_phase_counts() -> None:
     assert all(word in table(plan) for word in ("weights", "peak", "budget", "fits"))
 
 
+@pytest.mark.parametrize(
+    ("config", "held"),  # GiB, measured: docs/hardware.md and docs/experiments.md
+    [
+        (Config(model=ModelConfig(name=EMBEDDED), tasks=TasksConfig.model_validate(
+            {"prompts": 8, "solved": 32, "attempts": 16, "types": ["deduction", "abduction"]})), 6.97),
+        (Config(model=ModelConfig(name=EMBEDDED, quantization="4bit"), tasks=TasksConfig(
+            prompts=3, solved=6, attempts=6, proposal_tokens=80)), 2.86),
+        (Config(model=ModelConfig(name=QWEN, quantization="4bit", style="completion"), tasks=TasksConfig(
+            prompts=1, proposals_per_prompt=8, solved=1, attempts=8, references=1, proposal_tokens=64, answer_tokens=64,
+        ), train=TrainConfig(micro_batch_tokens=692)), 10.06),
+    ],
+)  # fmt: skip
+def test_what_runs_on_a_cpu_held_is_planned(config: Config, held: float) -> None:
+    plan = plan_of(config, replace(LAPTOP, memory=24 * GIB))
+    assert plan.peak == pytest.approx(held * GIB, rel=0.15)
+
+
 def test_more_tokens_a_micro_batch_need_more_until_blocks_compute_twice() -> None:
     sizes = (64, 128, 1024)
     plain = [plan_of(config_of(), LAPTOP, tokens).activations for tokens in sizes]
