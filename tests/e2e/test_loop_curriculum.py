@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from scripted_loop import MEANS, Scripted, inventive, rows
 
-from azr import train
-from azr.errors import UserError
 from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
 from azr.records import Group, Sampling
@@ -81,14 +79,3 @@ def test_the_untrained_model_is_asked_now_and_then_and_nothing_else_changes(play
     found = numbers(rows(asked))
     assert [m.get("solve/untrained") for m in found] == [None, 0.0, None, 0.0]
     assert rows(asked)["attempts"] == rows(plain)["attempts"]
-
-
-def test_a_checkpoint_without_a_curriculum_is_refused(
-    play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        state = train.SelfPlay.state
-        patch.setattr(train.SelfPlay, "state", lambda s: {k: v for k, v in state(s).items() if k != "curriculum"})
-        play()
-    with pytest.raises(UserError, match="adaptive difficulty"):
-        play(resume=tmp_path / "models" / "checkpoint-0004")
