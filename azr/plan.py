@@ -100,19 +100,18 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     copies = HEAD_COPIES + (HEAD_COPIES_KL if config.train.kl_weight and backend == "mlx" else 0)
     logits = min(HEAD_TOKENS, tokens) * geometry.vocabulary * 4 * copies
     # Without a kernel of its own for 4 bit, MLX on a CPU holds the head dequantised, twice while it learns.
-    head = geometry.vocabulary * geometry.hidden * size if packed and backend == "mlx" and device == "cpu" else 0
-    gpu = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
-    gaps = 0
+    head = geometry.vocabulary * geometry.hidden * size
+    dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
+    more = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
-        gaps = GAPS + int(NF4_HEADS * geometry.vocabulary * geometry.hidden * size) * packed
+        more = GAPS + (int(NF4_HEADS * head) if packed else 0)
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
-        cache=cache, rows=rows, length=length,
-        sampling=rows * geometry.vocabulary * 4 * 3 + head, activations=kept + logits + 2 * head,
-        checkpointed=checkpointed,
-        micro_batch=tokens, runtime=RUNTIME[path] + gpu + gaps, budget=budget,
+        cache=cache, rows=rows, length=length, sampling=rows * geometry.vocabulary * 4 * 3 + dequantised,
+        activations=kept + logits + 2 * dequantised, checkpointed=checkpointed,
+        micro_batch=tokens, runtime=RUNTIME[path] + more, budget=budget,
     )  # fmt: skip
 
 
