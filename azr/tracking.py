@@ -28,7 +28,7 @@ def check_tracker(config: TrackingConfig) -> None:
     """Raises UserError where the chosen tracker is not installed: before a model is loaded, not after."""
     if config.backend != "none" and find_spec(config.backend) is None:
         raise UserError(
-            f"tracking.backend: {config.backend} is not installed; run: pip install 'azr[{config.backend}]', or set "
+            f"tracking.backend: {config.backend} is not installed; run: pip install -e '.[{config.backend}]', or set "
             "tracking.backend=none"
         )
 

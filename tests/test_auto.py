@@ -152,7 +152,7 @@ def test_the_library_follows_the_models_format(tmp_path: Path) -> None:
 
 def test_without_mlx_the_way_on_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("azr.policy.choice.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'azr\[mlx\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[mlx\]'"):
         make_policy(ModelConfig(name=QWEN_MLX), Config().train)
 
 

@@ -138,8 +138,8 @@ def test_an_adapter_of_mlx_becomes_one_that_peft_loads(
 def test_mlx_lm_loads_the_adapter_that_torch_trained(
     checkpoint: Checkpoint, policy: TorchPolicy, tmp_path: Path
 ) -> None:
-    mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
-    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+    mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install -e '.[mlx]'")
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install -e '.[mlx]'")
     from mlx_lm.tuner.utils import load_adapters
     from mlx_lm.utils import load_model
 
@@ -199,8 +199,8 @@ def test_an_export_that_fails_leaves_nothing_and_can_be_tried_again(
 
 
 def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path) -> None:
-    mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
-    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+    mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install -e '.[mlx]'")
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install -e '.[mlx]'")
     from azr.policy.mlx_policy import MlxPolicy
 
     base = quantised_by_mlx_lm(tmp_path)

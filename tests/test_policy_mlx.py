@@ -30,8 +30,8 @@ from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
 from azr.records import Sample, Sampling
 
-mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
-pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+mx = pytest.importorskip("mlx.core", reason="mlx is not installed: pip install -e '.[mlx]'")
+pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install -e '.[mlx]'")
 
 from mlx.utils import tree_flatten  # noqa: E402
 from mlx_lm.tuner.utils import load_adapters  # noqa: E402

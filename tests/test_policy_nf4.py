@@ -27,7 +27,7 @@ from azr.policy.models import make_tiny_model
 from azr.policy.nf4_policy import Nf4Policy, resolve_precision
 from azr.records import Sample, Sampling
 
-pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'azr[nf4]'")
+pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install -e '.[nf4]'")
 
 
 @pytest.fixture(scope="module")

@@ -53,12 +53,12 @@ def choose(machine: Machine) -> tuple[dict[str, Any], str]:
         found = f"Apple Silicon with {machine.memory / GIB:.0f} GB"
         if "mlx_lm" in machine.packages:
             return {"name": QWEN_MLX, "backend": "mlx", "quantization": "4bit"}, found
-        return {"name": EMBEDDED}, f"{found}, but MLX is not installed: pip install 'azr[mlx]' for {QWEN_MLX}"
+        return {"name": EMBEDDED}, f"{found}, but MLX is not installed: pip install -e '.[mlx]' for {QWEN_MLX}"
     if machine.cuda_memory >= CUDA_MEMORY:
         found = f"a CUDA GPU with {machine.cuda_memory / GIB:.0f} GB"
         if "bitsandbytes" in machine.packages:
             return {"name": QWEN, "backend": "torch", "quantization": "4bit"}, found
-        return {"name": EMBEDDED}, f"{found}, but bitsandbytes is not installed: pip install 'azr[nf4]' for {QWEN}"
+        return {"name": EMBEDDED}, f"{found}, but bitsandbytes is not installed: pip install -e '.[nf4]' for {QWEN}"
     if machine.unused_gpu:
         return {"name": EMBEDDED}, UNUSED_GPU
     return {"name": EMBEDDED}, "no Apple Silicon with 24 GB and no CUDA GPU with 12 GB here"

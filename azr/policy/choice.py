@@ -18,7 +18,7 @@ def make_policy(model: ModelConfig, train: TrainConfig) -> Policy:
     if backend_of(model) == "mlx":
         if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
             raise UserError(
-                "model.backend: MLX is not installed; run: pip install 'azr[mlx]' (macOS 14 or later on Apple Silicon, "
+                "model.backend: MLX is not installed; run: pip install -e '.[mlx]' (macOS 14 or later, Apple Silicon, "
                 "or Linux with glibc 2.35 or later), or set model.backend=torch"
             )
         from azr.policy.mlx_policy import MlxPolicy

@@ -30,7 +30,7 @@ class Nf4Policy(TorchPolicy):
         if model.adapter == "full":
             raise UserError("model.adapter: a base in 4 bit trains a LoRA adapter only; set model.quantization=none")
         if importlib.util.find_spec("bitsandbytes") is None:
-            raise UserError("model.quantization: 4bit needs bitsandbytes; run: pip install 'azr[nf4]'")
+            raise UserError("model.quantization: 4bit needs bitsandbytes; run: pip install -e '.[nf4]'")
         self.config, self.train = model, train
         self.thinking_tokens = model.thinking_tokens
         if model.threads:

@@ -137,8 +137,8 @@ def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_kills_change_no_row_under_mlx(tiny_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("mlx.core", reason="mlx is not installed: pip install 'azr[mlx]'")
-    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install 'azr[mlx]'")
+    pytest.importorskip("mlx.core", reason="mlx is not installed: pip install -e '.[mlx]'")
+    pytest.importorskip("mlx_lm", reason="mlx-lm is not installed: pip install -e '.[mlx]'")
     options = ["--set", "model.style=completion", "--set", "model.backend=mlx", *adaptive()]
     compare_after_kills(tmp_path, str(tiny_model), 2, 0.5, *options)
 

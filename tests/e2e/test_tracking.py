@@ -90,7 +90,7 @@ def test_a_tracker_that_cannot_start_is_one_line(play: Any, tmp_path: Path, fake
 
 def test_a_tracker_that_is_not_installed_is_told_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("azr.tracking.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'azr\[wandb\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[wandb\]'"):
         check_tracker(config_of("wandb").tracking)
     check_tracker(Config().tracking)
 
@@ -101,7 +101,7 @@ def test_the_real_trackers_take_it(backend: str, tmp_path: Path, monkeypatch: py
     """Without a network: both write into a local folder."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # read when it is imported
-    pytest.importorskip(backend, reason=f"{backend} is not installed: pip install 'azr[{backend}]'")
+    pytest.importorskip(backend, reason=f"{backend} is not installed: pip install -e '.[{backend}]'")
     for first in (1, 3):  # as a resumed run, which sends a step once more
         with tracker(config_of(backend), "run-1", tmp_path) as views:
             assert isinstance(views[0], Tracker)
