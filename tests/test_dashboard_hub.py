@@ -59,6 +59,28 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     assert "not an AZR database" in damaged["message"]
 
 
+def test_a_status_is_of_one_moment(tmp_path: Path) -> None:
+    """A training that answers while the store is being read must not be "waiting" and at work in one status."""
+    followed = Hub(DashboardConfig(), tmp_path, "127.0.0.1")
+
+    class AnswersMeanwhile:
+        database = tmp_path / "none"
+
+        def reading(self) -> None:
+            followed.now, followed.connected = {"phase": "propose"}, True
+            raise UserError("nothing here yet")
+
+    followed.library = AnswersMeanwhile()  # type: ignore[assignment]
+
+    async def twice() -> list[dict[str, Any]]:
+        found = [await followed.status(), await followed.status()]
+        await followed.client.aclose()
+        return found
+
+    told = [(status["state"], status["now"]) for status in asyncio.run(twice())]
+    assert told == [("waiting", None), ("training", {"phase": "propose"})]
+
+
 def test_a_training_and_its_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ports = {"port": free_port(), "training_port": free_port()}
     config = Config.model_validate({"dashboard": ports})

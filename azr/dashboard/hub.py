@@ -92,18 +92,19 @@ class Hub:
 
     async def status(self) -> dict[str, Any]:
         """`state` is training, finished, interrupted, failed, crashed, lost or waiting; `message` is for people."""
-        found = await run_in_threadpool(self._find_state)
+        connected, remote, now = self.connected, self.remote, self.now  # of one moment: the store takes its time
+        found = await run_in_threadpool(self._find_state, connected, remote)
         return found | {
-            "now": self.now if self.connected else None,
+            "now": now if connected else None,
             "training": self.where,
-            "remote": self.remote,
+            "remote": remote,
             "refusal": self.refusal,
             "workspace": self.workspace(self.root),
         }
 
-    def _find_state(self) -> dict[str, Any]:
-        if self.remote:
-            if self.connected:
+    def _find_state(self, connected: bool, remote: bool) -> dict[str, Any]:
+        if remote:
+            if connected:
                 return {"state": "training", "message": f"training at {self.where}"}
             return {"state": "lost", "message": f"the training at {self.where} does not answer; trying again"}
         try:
@@ -115,13 +116,13 @@ class Hub:
             run = None
         if run is None:
             message = f"no training answers at {self.where}, and this workspace holds no run yet"
-            return {"state": "training", "message": "the training is starting"} if self.connected else {
+            return {"state": "training", "message": "the training is starting"} if connected else {
                 "state": "waiting", "message": message
             }  # fmt: skip
         step = run["step"] or 0
         if run["status"] != "running":
             return {"state": run["status"], "message": f"{run['status']} after step {step}", "run": run["id"]}
-        if self.connected or self.library.trainer() is not None:
+        if connected or self.library.trainer() is not None:
             return {"state": "training", "message": "training", "run": run["id"]}
         message = f"the training ended without a word after step {step}: go on with ./run.sh --resume"
         return {"state": "crashed", "message": message, "run": run["id"]}
@@ -159,8 +160,8 @@ class Hub:
         while True:
             try:
                 who = (await self.client.get("/api/live")).raise_for_status().json()
-                self.now, self.connected, self.refusal = who["now"], True, ""
                 await self._choose_source(who)
+                self.now, self.connected, self.refusal = who["now"], True, ""
                 await self._tell_status()
                 async for event_id, kind, data in self._training_events(last_id):
                     last_id = event_id
