@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azr.policy.loss import token_losses, token_weights
+from azr.policy.loss import logits_gradient, token_losses, token_weights
 from azr.policy.loss_spec import policy_loss, token_loss
 
 LN2 = math.log(2)
@@ -119,3 +119,22 @@ def test_trl_agrees(loss_type: str, weighting: str) -> None:
         theirs, rel=1e-9
     )
     assert tensor_loss(new, before, sampled, advantages.tolist(), weighting) == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_the_gradient_by_the_logits_is_the_one_of_autograd(anchored: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 11, generator=random, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(5, 11, generator=random, dtype=torch.float64).log_softmax(-1)
+    slope, weight = (torch.randn(5, generator=random, dtype=torch.float64) for _ in range(2))
+    targets = torch.tensor([0, 3, 3, 10, 7])
+    everything = logits.log_softmax(-1)
+    kl = (everything.exp() * (everything - reference)).sum(-1)
+    loss = (everything.gather(1, targets.unsqueeze(1)).squeeze(1) * slope).sum()
+    (expected,) = torch.autograd.grad(loss + (kl * weight).sum() * anchored, logits)
+    known = everything.detach()
+    found, found_kl = logits_gradient(
+        known, known.exp(), targets, slope, reference.clone() if anchored else None, weight
+    )
+    assert torch.allclose(found, expected)
+    assert torch.allclose(found_kl, kl.detach() * anchored)

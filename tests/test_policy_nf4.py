@@ -20,8 +20,6 @@ from policy_contract import (
 from azr import plan
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
-from azr.policy import attention_parts
-from azr.policy.attention import flash
 from azr.policy.choice import make_policy
 from azr.policy.models import make_tiny_model
 from azr.policy.nf4_policy import Nf4Policy, resolve_precision
@@ -151,29 +149,3 @@ def test_only_a_gpu_that_has_bfloat16_takes_it(major: int, precision: str, monke
     assert resolve_precision(ModelConfig(), torch.device("cuda")) == precision
     assert resolve_precision(ModelConfig(), torch.device("cpu")) == "float32"
     assert resolve_precision(ModelConfig(update_precision="bfloat16"), torch.device("cuda")) == "bfloat16"
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("kv_heads", [4, 2])
-def test_attention_in_plain_products_is_the_kernels(causal: bool, kv_heads: int) -> None:
-    random = torch.Generator().manual_seed(0)
-    query, grad = (torch.randn(2, 4, 5, 8, generator=random) for _ in range(2))
-    key, value = (torch.randn(2, kv_heads, 5, 8, generator=random, requires_grad=True) for _ in range(2))
-    query.requires_grad_()
-    expected, lse = flash(query, *(x.repeat_interleave(4 // kv_heads, 1) for x in (key, value)), 0.0, causal, scale=0.3)
-    (expected * grad).sum().backward()
-    found, found_lse = attention_parts.forward(query, key, value, 0.0, causal, scale=0.3)
-    assert torch.allclose(found, expected, atol=1e-5) and torch.allclose(found_lse, lse, atol=1e-5)
-    parts = attention_parts.backward(grad, query, key, value, found, found_lse, 0.0, causal, scale=0.3)
-    for ours, tensor in zip(parts, (query, key, value), strict=True):
-        assert tensor.grad is not None
-        assert torch.allclose(ours, tensor.grad, atol=1e-5)
-
-
-def test_masked_attention_in_plain_products_is_the_kernels() -> None:
-    random = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, 4, 5, 8, generator=random) for _ in range(3))
-    mask = torch.zeros(2, 1, 1, 5).masked_fill(torch.tensor([[[[False] * 3 + [True] * 2]]]), float("-inf"))
-    ours = attention_parts.forward(query, key, value, attn_mask=mask, scale=0.3)
-    theirs = flash(query, key, value, 0.0, False, attn_mask=mask.expand(2, 1, 5, 5), scale=0.3)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from azr.policy.attention import flash, hidden_states, merge
+from azr.policy.attention import hidden_states
+from azr.policy.attention_flash import merge, partial_attention
 from azr.policy.base import Progress
 from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
@@ -75,13 +76,13 @@ class DecodeLayout:
         own[1, :, :, self.step] = value
         keys, values = own[:, :, :, : self.step + 1]
         grouped = query.unflatten(1, (self.kv_heads, -1))  # (R, K, H/K, D)
-        out, lse = flash(grouped, keys, values, 0.0, False, scale=scale)
+        out, lse = partial_attention(grouped, keys, values, scale)
         # (items, K, G * H/K, D): the group's rows are further queries on the same keys
         asked = grouped.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2)
         prefix_keys, prefix_values = (stored[: self.items] for stored in self.prefix[layer])
         queries = self.per_item * grouped.shape[2]
         mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, queries, -1)
-        part, part_lse = flash(asked.flatten(2, 3), prefix_keys, prefix_values, 0.0, False, attn_mask=mask, scale=scale)
+        part, part_lse = partial_attention(asked.flatten(2, 3), prefix_keys, prefix_values, scale, mask=mask)
         slots = self.slots[:rows]
         part = part.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
         part_lse = part_lse.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)

@@ -28,9 +28,25 @@ def token_losses(
     return -surrogate * importance_weights(old, generator, cap)
 
 
-def divergence(log_policy: Tensor, log_reference: Tensor) -> Tensor:
-    """KL(policy ‖ reference) a token in nats, exact, from log-probabilities of the whole vocabulary (T, V). (T,)."""
-    return (log_policy.exp() * (log_policy - log_reference)).sum(-1)
+def logits_gradient(
+    log_policy: Tensor, policy: Tensor, targets: Tensor, slope: Tensor, log_reference: Tensor | None, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the loss by the logits (T, V), and KL(policy ‖ reference) a token (T,) in nats, exact.
+
+    `log_policy`, `policy` and `log_reference` (T, V): log-probabilities and probabilities; `slope` (T,): derivative of
+    the loss by the log-probability of the targets (T,); `weight` (T,) of the divergence in the loss. With p the policy:
+    d log p[target] / d logits = onehot(target) - p, and d KL / d logits = p (log p - log reference - KL).
+    `policy` and `log_reference` are overwritten: tables of that size are slow to have anew.
+    """
+    if log_reference is None:
+        kl, factor = torch.zeros_like(slope), (-slope).unsqueeze(1)
+    else:
+        excess = torch.sub(log_policy, log_reference, out=log_reference)
+        kl = torch.linalg.vecdot(policy, excess)
+        factor = excess.mul_(weight.unsqueeze(1)).sub_((weight * kl + slope).unsqueeze(1))
+    gradient = policy.mul_(factor)
+    gradient.scatter_add_(1, targets.unsqueeze(1), slope.unsqueeze(1))
+    return gradient, kl
 
 
 def token_weights(lengths: Sequence[int], roles: Sequence[str], weighting: str) -> list[float]:

@@ -20,7 +20,7 @@ import torch
 from azr.config import TrainConfig
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
-from azr.policy.loss import divergence, importance_weights, token_losses, token_weights
+from azr.policy.loss import importance_weights, logits_gradient, token_losses, token_weights
 from azr.policy.packing import pack, split
 from azr.records import Sample
 
@@ -53,6 +53,7 @@ class Updater:
         sums = torch.zeros(7, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
         batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
+        self.head_weight = self.model.get_output_embeddings().weight.detach().to(self.dtype)
         forwarded = 0
         for done, batch in enumerate(batches):
             members = [(samples[chosen[i]], weights[chosen[i]]) for i in batch]
@@ -105,9 +106,22 @@ class Updater:
     def _log_softmax(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
         """Log-probabilities (T, V) of the distribution that tokens are drawn from, from hidden states (T, hidden)."""
         head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias.to(self.dtype)
-        logits = torch.nn.functional.linear(hidden.to(self.dtype), head.weight.to(self.dtype), bias).float()
-        return (logits / temperatures.unsqueeze(1)).log_softmax(-1)
+        scale = 1 / temperatures.unsqueeze(1)  # on the hidden states: a hundredth of the logits
+        logits = torch.nn.functional.linear((hidden * scale).to(self.dtype), self.head_weight).float()
+        if head.bias is not None:
+            logits += head.bias * scale
+        return logits.log_softmax(-1)
+
+    def _head_backward(self, hidden: Tensor, slope: Tensor, temperatures: Tensor) -> Tensor:
+        """Gradient by the hidden states (T, hidden), given that by the logits (T, V); the head's own is added to it."""
+        head = self.model.get_output_embeddings()
+        scale = 1 / temperatures.unsqueeze(1)
+        if head.bias is not None and head.bias.requires_grad:
+            _add_gradient(head.bias, (slope * scale).sum(0))
+        slope = slope.to(self.dtype)
+        if head.weight.requires_grad:
+            _add_gradient(head.weight, slope.t() @ (hidden * scale).to(self.dtype))
+        return (slope @ self.head_weight) * scale
 
     def _head(self, hidden: Tensor, before: Tensor | None, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
         """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden).
@@ -116,25 +130,29 @@ class Updater:
         `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
         """
         rows, targets, generator, advantages, weights, temperatures = columns
-        part = hidden[rows].requires_grad_()
-        everything = self._log_softmax(part, temperatures)
-        logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1)
+        with torch.no_grad():
+            everything = self._log_softmax(hidden[rows], temperatures)
+            reference = None if before is None else self._log_softmax(before[rows], temperatures)
+        logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1).requires_grad_()
         old = logprobs.detach()
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
-        kl = torch.zeros(())
-        if before is not None:
-            with torch.no_grad():
-                reference = self._log_softmax(before[rows], temperatures)
-            kl = divergence(everything, reference)
-            losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()
         total.backward()
-        assert part.grad is not None
-        grad.index_add_(0, rows, part.grad)
+        assert logprobs.grad is not None
         with torch.no_grad():
-            everything = everything.detach()
-            entropy = -(everything.exp() * everything).sum(-1)
+            chances = everything.exp()
+            entropy = -torch.linalg.vecdot(chances, everything)
+            slope, kl = logits_gradient(
+                everything, chances, targets, logprobs.grad, reference, self.train.kl_weight * weights
+            )
+            grad.index_add_(0, rows, self._head_backward(hidden[rows], slope, temperatures).to(grad.dtype))
+            total = total + self.train.kl_weight * (kl * weights).sum()
             ratio = (old - generator).exp()
             capped = importance_weights(old, generator, self.train.importance_cap) < ratio
             values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
             sums += torch.stack([v.detach().double() for v in (*values, kl.sum())])
+
+
+def _add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    gradient = gradient.to(parameter.dtype)
+    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
