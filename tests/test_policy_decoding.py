@@ -54,6 +54,17 @@ def test_groups_cut_in_two_keep_their_rows(policy: TorchPolicy, monkeypatch: pyt
     agree(policy.generate(PROMPTS, 5, sampling), moving)
 
 
+@pytest.mark.parametrize("stop", [(), ("a", "e", "o")])
+def test_plain_products_sample_as_the_kernel_does(
+    policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch, stop: tuple[str, ...]
+) -> None:
+    """Prompts of different lengths, whose rows leave the batch."""
+    sampling = Sampling(16, seed=5, stop=stop)
+    flash = policy.generate(PROMPTS, 5, sampling)
+    monkeypatch.setattr(DecodeLayout, "_flash", DecodeLayout._dense)
+    agree(policy.generate(PROMPTS, 5, sampling), flash)
+
+
 def test_progress_comes_to_its_end(policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "MovingDecoding", GraphDecoding)
     seen: list[tuple[int, int]] = []

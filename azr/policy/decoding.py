@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from azr.policy.generation import Generator
 
 Tensor = torch.Tensor
+Pair = tuple[Tensor, Tensor]  # keys and values
 
 
 @dataclass(slots=True)
@@ -76,17 +77,38 @@ class DecodeLayout:
         own[1, :, :, self.step] = value
         keys, values = own[:, :, :, : self.step + 1]
         grouped = query.unflatten(1, (self.kv_heads, -1))  # (R, K, H/K, D)
-        out, lse = partial_attention(grouped, keys, values, scale)
-        # (items, K, G * H/K, D): the group's rows are further queries on the same keys
-        asked = grouped.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2)
         prefix_keys, prefix_values = (stored[: self.items] for stored in self.prefix[layer])
-        queries = self.per_item * grouped.shape[2]
-        mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, queries, -1)
-        part, part_lse = partial_attention(asked.flatten(2, 3), prefix_keys, prefix_values, scale, mask=mask)
-        slots = self.slots[:rows]
-        part = part.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
-        part_lse = part_lse.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
-        return merge(out, lse, part, part_lse)[0].reshape(rows, heads, width)
+        prefix = prefix_keys, prefix_values
+        attend = self._flash if query.dtype == torch.float32 else self._dense  # as for whole trees: `attention`
+        return attend(grouped, prefix, (keys, values), scale).reshape(rows, heads, width)
+
+    def _flash(self, query: Tensor, prefix: Pair, own: Pair, scale: float) -> Tensor:
+        """query (R, K, H/K, D) on the prompts' keys and values (items, K, Pmax, D) and on the rows' (R, K, S, D)."""
+        out, lse = partial_attention(query, *own, scale)
+        asked = self._by_item(query)
+        mask = None if self.mask is None else self.mask[: self.items].expand(-1, -1, asked.shape[2], -1)
+        part, part_lse = partial_attention(asked, *prefix, scale, mask=mask)
+        return merge(out, lse, self._by_row(part), self._by_row(part_lse))[0]
+
+    def _dense(self, query: Tensor, prefix: Pair, own: Pair, scale: float) -> Tensor:
+        """The same by plain products and one softmax, which bfloat16 is faster with."""
+        seen = self._by_item(query) @ prefix[0].mT
+        if self.mask is not None:
+            seen += self.mask[: self.items]
+        scores = torch.cat((self._by_row(seen), query @ own[0].mT), -1)
+        weights = scores.mul_(scale).softmax(-1)
+        longest = seen.shape[-1]
+        out = self._by_row(self._by_item(weights[..., :longest]) @ prefix[1])
+        return out + weights[..., longest:] @ own[1]
+
+    def _by_item(self, x: Tensor) -> Tensor:
+        """(R, K, H/K, ...) -> (items, K, G * H/K, ...): a group's rows are further queries on the same keys."""
+        return x.index_select(0, self.of_slot).unflatten(0, (self.items, self.per_item)).transpose(1, 2).flatten(2, 3)
+
+    def _by_row(self, x: Tensor) -> Tensor:
+        """The inverse of `_by_item`."""
+        slots = self.slots[: self.rows]
+        return x.unflatten(2, (self.per_item, -1)).transpose(1, 2).flatten(0, 1).index_select(0, slots)
 
 
 class Decoding:
@@ -215,7 +237,7 @@ def _draw(logits: Tensor, uniform: Tensor, block: int = 256) -> Tensor:
     weights = (logits - logits.amax(-1, keepdim=True)).exp()
     blocks = -(-size // block)
     padded = torch.nn.functional.pad(weights, (0, blocks * block - size)).view(rows, blocks, block)
-    upper = padded.sum(-1, dtype=torch.float64).cumsum(-1)  # (R, blocks)
+    upper = padded.sum(-1).double().cumsum(-1)  # (R, blocks)
     target = uniform.double() * upper[:, -1]
     chosen = torch.searchsorted(upper, target.unsqueeze(1), right=True).clamp(max=blocks - 1)
     before = torch.where(chosen > 0, upper.gather(1, (chosen - 1).clamp(min=0)), 0.0)
