@@ -3,6 +3,10 @@
 A step allocates and frees gigabytes of large temporaries. With glibc's defaults each of them is mapped and cleared
 anew, one small page fault at a time, which is slow on some virtual machines (docs/results.md). glibc reads these
 settings once, when a process starts; so the command starts over with them in its environment.
+
+PyTorch asks for aligned memory: glibc cuts it out of a larger piece and frees what is left on both sides. Kept apart
+for the next small object (tcache, fastbins), that never joins its neighbour again, and the piece is too small for the
+same request ever after.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ SETTINGS = {
     "glibc.malloc.mmap_threshold": 32 << 20,  # the most that glibc allows; below it freed memory is used again
     "glibc.malloc.trim_threshold": 1 << 40,
     "glibc.malloc.top_pad": 64 << 20,
+    "glibc.malloc.tcache_count": 0,
+    "glibc.malloc.mxfast": 0,
 }
 
 
