@@ -28,6 +28,7 @@ GAPS, NF4_HEADS = 3 << 29, 2.4
 HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
 HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
+SIBLING_ROWS, SCORES = 2048, 1 << 27  # of attention_dense.py, on a GPU
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
@@ -246,8 +247,10 @@ def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> 
 
 
 def _gpu_bytes(geometry: Geometry, rows: int, tokens: int, length: int) -> int:
-    """What only a CUDA GPU holds: the graph's own buffers, and attention's scores in full (attention_parts.py)."""
-    scores = geometry.heads * max(tokens, length) * length * 4
+    """What only a CUDA GPU holds: the graph's own buffers, and attention's tables of scores (attention_dense.py)."""
+    queries = max(min(tokens, SIBLING_ROWS), length)
+    most = max(SCORES, geometry.heads // geometry.kv_heads * queries * length)  # or those of one key head
+    scores = min(most, geometry.heads * queries * length) * 4
     return rows * geometry.vocabulary * 4 * 3 + 4 * scores
 
 

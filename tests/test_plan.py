@@ -12,6 +12,8 @@ from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
 from azr.plan import (
+    SCORES,
+    SIBLING_ROWS,
     TORCH_CACHE,
     completion_tokens,
     largest_micro_batch,
@@ -22,6 +24,7 @@ from azr.plan import (
     table,
 )  # fmt: skip
 from azr.plan_time import step_seconds, tokens_of
+from azr.policy import attention_dense
 from azr.policy.auto import GIB, UNUSED_GPU, Machine
 from azr.policy.generation import Generator
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
@@ -233,3 +236,12 @@ def test_the_untrained_models_pass_takes_its_time(monkeypatch: pytest.MonkeyPatc
     without = config.model_copy(update={"train": config.train.model_copy(update={"kl_weight": 0.0})})
     three, two = (step_seconds(c, plan_of(c, LAPTOP), tiny)["learning"] for c in (config, without))
     assert three == pytest.approx(1.5 * two)
+
+
+def test_attentions_tables_are_planned_as_they_are_cut() -> None:
+    assert (attention_dense.SIBLING_ROWS, attention_dense.SCORES["cuda"]) == (SIBLING_ROWS, SCORES)
+    small, large = (
+        plan_of(Config(model=ModelConfig(name=QWEN), train=TrainConfig(micro_batch_tokens=tokens)), CARD).runtime
+        for tokens in (8192, 16384)
+    )
+    assert small == large  # a longer row is cut into more tables, not larger ones

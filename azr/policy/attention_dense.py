@@ -16,7 +16,7 @@ from azr.policy.attention_ranges import PaddedRanges, Range, similar
 from azr.policy.packing import Packed
 
 Tensor = torch.Tensor
-SIBLING_ROWS = 2048  # queries that meet the ancestors' keys together, a head
+SIBLING_ROWS = 2048  # queries that meet the ancestors' keys together, a head; planned for in plan.py, as the next
 SCORES = {"cpu": 1 << 24, "cuda": 1 << 27}  # entries of one table: on a CPU it should stay in the cache
 
 
