@@ -1,4 +1,4 @@
-"""How the C library hands out memory to a process that computes: huge pages, and freed memory kept within a phase.
+"""How the C library hands out memory to a process that computes: huge pages, and freed memory kept.
 
 A step allocates and frees gigabytes of large temporaries. With glibc's defaults each of them is mapped and cleared
 anew, one small page fault at a time, which is slow on some virtual machines (docs/results.md). glibc reads these
@@ -11,10 +11,8 @@ same request ever after.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
-from functools import cache
 
 VARIABLE = "GLIBC_TUNABLES"  # ignored by other C libraries
 SETTINGS = {
@@ -41,15 +39,3 @@ def tune() -> None:
     if sys.platform == "linux" and wanted != current and sys.executable:
         os.environ[VARIABLE] = wanted
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def release() -> None:
-    """Give freed memory back to the system. The pieces that sampling leaves behind do not fit learning, and the other
-    way round: kept, both add up over a long run. Does nothing where the C library is not glibc."""
-    if trim := _trim():
-        trim(0)
-
-
-@cache
-def _trim() -> ctypes._NamedFuncPointer | None:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from azr import metrics
-from azr.allocator import release
 from azr.buffer import Buffer
 from azr.config import Config
 from azr.curriculum import Curriculum
@@ -117,7 +116,6 @@ def play(s: SelfPlay, step: int) -> None:
     tasks = rng.sample(new, min(len(new), tasks_config.solved - len(again))) + again
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
-    release()
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
     guessed = guess_rates(attempts, s.executor)
@@ -130,7 +128,6 @@ def play(s: SelfPlay, step: int) -> None:
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
-    release()
     s.curriculum.observe(proposals, accepted, scored.rates)
     for proposal, task in zip(accepted, new, strict=True):
         s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
