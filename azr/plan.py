@@ -103,7 +103,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     # Without a kernel of its own for 4 bit, MLX on a CPU holds the head dequantised, twice while it learns.
     head = geometry.vocabulary * geometry.hidden * size
     dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
-    more = _gpu_bytes(geometry, rows, tokens, length) if device == "cuda" else 0
+    more = _gpu_bytes(geometry, rows, length) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
         more = GAPS + (int(NF4_HEADS * head) if packed else 0)
     return Plan(
@@ -246,9 +246,9 @@ def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> 
     return "bfloat16" if phases == {"bfloat16"} else "float32"
 
 
-def _gpu_bytes(geometry: Geometry, rows: int, tokens: int, length: int) -> int:
+def _gpu_bytes(geometry: Geometry, rows: int, length: int) -> int:
     """What only a CUDA GPU holds: the graph's own buffers, and attention's tables of scores (attention_dense.py)."""
-    queries = max(min(tokens, SIBLING_ROWS), length)
+    queries = max(SIBLING_ROWS, length)
     most = max(SCORES, geometry.heads // geometry.kv_heads * queries * length)  # or those of one key head
     scores = min(most, geometry.heads * queries * length) * 4
     return rows * geometry.vocabulary * 4 * 3 + 4 * scores

@@ -12,6 +12,7 @@ from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
 from azr.plan import (
+    RUNTIME,
     SCORES,
     SIBLING_ROWS,
     TORCH_CACHE,
@@ -240,8 +241,17 @@ def test_the_untrained_models_pass_takes_its_time(monkeypatch: pytest.MonkeyPatc
 
 def test_attentions_tables_are_planned_as_they_are_cut() -> None:
     assert (attention_dense.SIBLING_ROWS, attention_dense.SCORES["cuda"]) == (SIBLING_ROWS, SCORES)
-    small, large = (
-        plan_of(Config(model=ModelConfig(name=QWEN), train=TrainConfig(micro_batch_tokens=tokens)), CARD).runtime
-        for tokens in (8192, 16384)
-    )
-    assert small == large  # a longer row is cut into more tables, not larger ones
+
+    def entries(proposal_tokens: int, micro_batch: int = 2048) -> tuple[float, int]:
+        """Planned of one of four tables in float32, and the tokens of the longest row."""
+        tasks = TasksConfig(proposal_tokens=proposal_tokens)
+        train = TrainConfig(micro_batch_tokens=micro_batch)
+        found = plan_of(Config(model=ModelConfig(name=QWEN), tasks=tasks, train=train), CARD)
+        return (found.runtime - RUNTIME["nf4"] - found.rows * 151936 * 12) / 16, found.length
+
+    assert entries(500, 16384) == entries(500)  # a longer row is cut into more tables, not larger ones
+    table, length = entries(500)
+    assert table == 32 * SIBLING_ROWS * length
+    assert entries(3000)[0] == SCORES  # as many heads at a time as fit
+    table, length = entries(30000)
+    assert table == 4 * length**2  # the query heads of one key head together

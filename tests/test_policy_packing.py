@@ -75,26 +75,57 @@ def dense(packed: Packed, query: torch.Tensor, key: torch.Tensor, value: torch.T
     return DenseAttention.apply(query, key, value, siblings(packed), 0.25)
 
 
-@pytest.mark.parametrize("attention", [flash, dense])
-@pytest.mark.parametrize("at_a_time", [1, 1 << 24])  # scores: one head's, or all
-@settings(max_examples=25, deadline=None)
-@given(sequences, st.integers(1, 3), st.integers(1, 30), st.integers(0, 1000))
-def test_tree_attention_is_masked_attention(
-    attention: Any, at_a_time: int, batch: list[tuple[int, ...]], min_shared: int, rows: int, seed: int
-) -> None:
-    packed = pack(batch, min_shared)
+def agrees(attention: Any, packed: Packed, count: int, seed: int) -> None:
+    """Output and gradients are those of attention with a mask over the whole row."""
     random = torch.Generator().manual_seed(seed)
     tokens = len(packed.tokens)
     query, key, value = (torch.randn(tokens, h, 16, generator=random).requires_grad_() for h in (6, 2, 2))
     weight = torch.randn(tokens, 6, 16, generator=random)
-    with mock.patch.multiple(attention_dense, SCORES={"cpu": at_a_time}, SIBLING_ROWS=rows):
-        out = attention(packed, query, key, value)
-        ours = torch.autograd.grad((out * weight).sum(), (query, key, value))
-    expected = masked_attention(packed, len(batch), query, key, value)
+    out = attention(packed, query, key, value)
+    ours = torch.autograd.grad((out * weight).sum(), (query, key, value))
+    expected = masked_attention(packed, count, query, key, value)
     assert torch.allclose(out, expected, atol=1e-5)
     theirs = torch.autograd.grad((expected * weight).sum(), (query, key, value))
     for mine, reference in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, reference, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sequences, st.integers(1, 3), st.integers(0, 1000))
+def test_tree_attention_by_the_kernel_is_masked_attention(
+    batch: list[tuple[int, ...]], min_shared: int, seed: int
+) -> None:
+    agrees(flash, pack(batch, min_shared), len(batch), seed)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 1 << 24])  # scores: one head's, or all
+@settings(max_examples=25, deadline=None)
+@given(sequences, st.integers(1, 3), st.integers(1, 30), st.integers(0, 1000))
+def test_tree_attention_by_products_is_masked_attention(
+    at_a_time: int, batch: list[tuple[int, ...]], min_shared: int, rows: int, seed: int
+) -> None:
+    with mock.patch.multiple(attention_dense, SCORES={"cpu": at_a_time}, SIBLING_ROWS=rows):
+        agrees(dense, pack(batch, min_shared), len(batch), seed)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 1 << 24])
+def test_products_in_bfloat16_are_as_good_as_bfloat16(at_a_time: int) -> None:
+    """Against the kernel in float32: an error of some thousandths, in the output and in every gradient."""
+    head = tuple(range(40))
+    packed = pack([(*head, 100 + i, *range(i, 3 * i + 5)) for i in range(8)] + [(7,) * 30])
+    random = torch.Generator().manual_seed(0)
+    tokens = len(packed.tokens)
+    inputs = [torch.randn(tokens, h, 64, generator=random).bfloat16().requires_grad_() for h in (6, 2, 2)]
+    weight = torch.randn(tokens, 6, 64, generator=random).bfloat16()
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    with mock.patch.multiple(attention_dense, SCORES={"cpu": at_a_time}):
+        found = dense(packed, *inputs)
+        gradients = torch.autograd.grad((found * weight).sum(), inputs)
+    expected = flash(packed, *exact)
+    wanted = torch.autograd.grad((expected * weight.float()).sum(), exact)
+    for ours, reference in zip((found, *gradients), (expected, *wanted), strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert (ours.float() - reference).norm() < 0.01 * reference.norm()
 
 
 def test_a_processor_takes_the_kernel_in_float32_only() -> None:

@@ -92,13 +92,17 @@ class Hub:
 
     async def status(self) -> dict[str, Any]:
         """`state` is training, finished, interrupted, failed, crashed, lost or waiting; `message` is for people."""
-        connected, remote, now = self.connected, self.remote, self.now  # of one moment: the store takes its time
+        connected, remote, refusal = (
+            self.connected,
+            self.remote,
+            self.refusal,
+        )  # of one moment: the store takes its time
         found = await run_in_threadpool(self._find_state, connected, remote)
         return found | {
-            "now": now if connected else None,
+            "now": self.now if connected else None,
             "training": self.where,
             "remote": remote,
-            "refusal": self.refusal,
+            "refusal": refusal,
             "workspace": self.workspace(self.root),
         }
 

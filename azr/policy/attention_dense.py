@@ -43,8 +43,9 @@ class Siblings:
     def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(T, K, D) -> ancestors' (K, A, D), own (K, N, L, D)."""
         own = self.ranges.load(x).permute(2, 0, 1, 3).contiguous()
-        shared = own.new_empty(own.shape[0], 0, own.shape[3])
-        return shared if self.before is None else x.index_select(0, self.before).transpose(0, 1).contiguous(), own
+        if self.before is None:
+            return own.new_empty(own.shape[0], 0, own.shape[3]), own
+        return x.index_select(0, self.before).transpose(0, 1).contiguous(), own
 
     def store(self, target: Tensor, x: Tensor) -> None:
         """target (T, H, D) takes x (K, N, R, L, D)."""
@@ -142,13 +143,12 @@ class DenseAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value = ctx.saved_tensors
-        grad = grads[0].to(query.dtype)
         kv_heads = key.shape[1]
         grad_q = torch.empty_like(query, memory_format=torch.contiguous_format)
         # Shared rows get a part from each batch of their descendants, which all come later: summed in float32.
-        grad_k, grad_v = (torch.empty(x.shape, dtype=torch.float32) for x in (key, value))
+        grad_k, grad_v = (torch.empty_like(x, dtype=torch.float32) for x in (key, value))  # no default device here
         for some in ctx.tree:
-            q, g = some.queries(query, kv_heads), some.queries(grad, kv_heads, zero_padding=True)
+            q, g = some.queries(query, kv_heads), some.queries(grads[0], kv_heads, zero_padding=True)
             (shared_k, own_k), (shared_v, own_v) = some.keys(key), some.keys(value)
             slope_q = torch.empty_like(q)
             for heads in some.heads_at_a_time(kv_heads, query.shape[1], query.device.type):

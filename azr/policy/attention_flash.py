@@ -33,8 +33,7 @@ def partial_attention(
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[Tensor, Tensor]:
     """Join two partial attentions of the same queries: outputs (..., D) and their log-sum-exps (...)."""
     both = torch.logaddexp(lse, part_lse)
-    joined = out * (lse - both).exp().unsqueeze(-1) + part * (part_lse - both).exp().unsqueeze(-1)
-    return joined.to(out.dtype), both
+    return out * (lse - both).exp().unsqueeze(-1) + part * (part_lse - both).exp().unsqueeze(-1), both
 
 
 class Parts:
@@ -100,7 +99,7 @@ class FlashAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, out, lse = ctx.saved_tensors
-        grad = grads[0].to(query.dtype)
+        grad = grads[0]
         heads, kv_heads = query.shape[1], key.shape[1]
         grad_q, grad_k, grad_v = (
             torch.empty_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)

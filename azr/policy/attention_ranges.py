@@ -38,9 +38,8 @@ class PaddedRanges:
 
 
 def similar(ranges: Iterable[Range], most: int | None = None) -> list[PaddedRanges]:
-    """The ranges, longest first, in batches whose padding stays below half, of at most `most` padded rows each.
-
-    A longer range is a batch of its own.
+    """The ranges, longest first, in batches of at most `most` padded rows (a longer range is one of its own), in which
+    none is shorter than about half of the longest.
     """
     batches: list[list[Range]] = []
     for start, end in sorted(ranges, key=lambda r: r[0] - r[1]):

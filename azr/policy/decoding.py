@@ -77,8 +77,8 @@ class DecodeLayout:
         own[1, :, :, self.step] = value
         keys, values = own[:, :, :, : self.step + 1]
         grouped = query.unflatten(1, (self.kv_heads, -1))  # (R, K, H/K, D)
-        prefix_keys, prefix_values = (stored[: self.items] for stored in self.prefix[layer])
-        prefix = prefix_keys, prefix_values
+        prefix_keys, prefix_values = self.prefix[layer]
+        prefix = prefix_keys[: self.items], prefix_values[: self.items]
         attend = self._flash if query.dtype == torch.float32 else self._dense  # as for whole trees: `attention`
         return attend(grouped, prefix, (keys, values), scale).reshape(rows, heads, width)
 

@@ -20,6 +20,7 @@ import torch
 from azr.config import TrainConfig
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
+from azr.policy.head import Head
 from azr.policy.loss import importance_weights, logits_gradient, token_losses, token_weights
 from azr.policy.packing import pack, split
 from azr.records import Sample
@@ -53,11 +54,11 @@ class Updater:
         sums = torch.zeros(7, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
         batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
-        self.head_weight = self.model.get_output_embeddings().weight.detach().to(self.dtype)
+        head = Head(self.model, self.dtype)
         forwarded = 0
         for done, batch in enumerate(batches):
             members = [(samples[chosen[i]], weights[chosen[i]]) for i in batch]
-            forwarded += self._micro_batch(members, [sequences[i] for i in batch], sums)
+            forwarded += self._micro_batch(members, [sequences[i] for i in batch], head, sums)
             if progress:
                 progress(done + 1, len(batches))
         trained = sum(len(samples[i].completion_ids) for i in chosen)
@@ -70,7 +71,9 @@ class Updater:
             "trained_tokens": float(trained), "forwarded_tokens": float(forwarded),
         }  # fmt: skip
 
-    def _micro_batch(self, members: list[tuple[Sample, float]], sequences: list[tuple[int, ...]], sums: Tensor) -> int:
+    def _micro_batch(
+        self, members: list[tuple[Sample, float]], sequences: list[tuple[int, ...]], head: Head, sums: Tensor
+    ) -> int:
         """Forward and backward pass of one packed row; returns its tokens."""
         packed = pack(sequences)
         rows: list[int] = []
@@ -99,40 +102,23 @@ class Updater:
             grad = torch.zeros_like(out)
             for first in range(0, len(rows), HEAD_TOKENS):
                 piece = [c[first : first + HEAD_TOKENS] for c in columns]
-                self._head(out.detach(), before, grad, piece, sums)
+                self._head(head, out.detach(), before, grad, piece, sums)
             out.backward(grad)
         return len(packed.tokens)
 
-    def _log_softmax(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
-        """Log-probabilities (T, V) of the distribution that tokens are drawn from, from hidden states (T, hidden)."""
-        head = self.model.get_output_embeddings()
-        scale = 1 / temperatures.unsqueeze(1)  # on the hidden states: a hundredth of the logits
-        logits = torch.nn.functional.linear((hidden * scale).to(self.dtype), self.head_weight).float()
-        if head.bias is not None:
-            logits += head.bias * scale
-        return logits.log_softmax(-1)
-
-    def _head_backward(self, hidden: Tensor, slope: Tensor, temperatures: Tensor) -> Tensor:
-        """Gradient by the hidden states (T, hidden), given that by the logits (T, V); the head's own is added to it."""
-        head = self.model.get_output_embeddings()
-        scale = 1 / temperatures.unsqueeze(1)
-        if head.bias is not None and head.bias.requires_grad:
-            _add_gradient(head.bias, (slope * scale).sum(0))
-        slope = slope.to(self.dtype)
-        if head.weight.requires_grad:
-            _add_gradient(head.weight, slope.t() @ (hidden * scale).to(self.dtype))
-        return (slope @ self.head_weight) * scale
-
-    def _head(self, hidden: Tensor, before: Tensor | None, grad: Tensor, columns: list[Tensor], sums: Tensor) -> None:
+    def _head(
+        self, head: Head, hidden: Tensor, before: Tensor | None, grad: Tensor, columns: list[Tensor], sums: Tensor
+    ) -> None:
         """Loss of some completion tokens, its metrics into `sums`, its gradient into `grad` (T, hidden).
 
         Columns, one entry a token: row, target, the generator's log-probability, advantage, weight, temperature.
         `before`: the untrained model's hidden states, if the divergence from it is part of the loss.
         """
         rows, targets, generator, advantages, weights, temperatures = columns
+        hidden = hidden[rows]
         with torch.no_grad():
-            everything = self._log_softmax(hidden[rows], temperatures)
-            reference = None if before is None else self._log_softmax(before[rows], temperatures)
+            everything = head.log_softmax(hidden, temperatures)
+            reference = None if before is None else head.log_softmax(before[rows], temperatures)
         logprobs = everything.gather(1, targets.unsqueeze(1)).squeeze(1).requires_grad_()
         old = logprobs.detach()
         losses = token_losses(logprobs, old, generator, advantages, self.train.clip_ratio, self.train.importance_cap)
@@ -142,17 +128,11 @@ class Updater:
         with torch.no_grad():
             chances = everything.exp()
             entropy = -torch.linalg.vecdot(chances, everything)
-            slope, kl = logits_gradient(
-                everything, chances, targets, logprobs.grad, reference, self.train.kl_weight * weights
-            )
-            grad.index_add_(0, rows, self._head_backward(hidden[rows], slope, temperatures).to(grad.dtype))
-            total = total + self.train.kl_weight * (kl * weights).sum()
+            anchor = self.train.kl_weight * weights
+            slope, kl = logits_gradient(everything, chances, targets, logprobs.grad, reference, anchor)
+            grad.index_add_(0, rows, head.backward(hidden, slope, temperatures).to(grad.dtype))
+            total = total + (kl * anchor).sum()
             ratio = (old - generator).exp()
             capped = importance_weights(old, generator, self.train.importance_cap) < ratio
             values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
             sums += torch.stack([v.detach().double() for v in (*values, kl.sum())])
-
-
-def _add_gradient(parameter: Tensor, gradient: Tensor) -> None:
-    gradient = gradient.to(parameter.dtype)
-    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
