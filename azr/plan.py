@@ -22,9 +22,9 @@ GIB = 1 << 30
 # so many times hidden and so many times intermediate. "torch", without 4 bit, is fitted to a run of the embedded model.
 RUNTIME = {"torch": 450 << 20, "nf4": 250 << 20, "mlx": 500 << 20}
 BLOCK_WIDTH = {"torch": (12, 6), "nf4": (18, 9), "mlx": (17, 8)}
-# PyTorch on a CPU: gaps between the pieces of memory that a phase takes and frees, and how many heads NF4 takes beside.
-# Fitted to runs of the embedded model and one step of Qwen3-4B's shape; the second is not explained (docs/hardware.md).
-GAPS, NF4_HEADS = 3 << 29, 2.4
+# PyTorch on a CPU: gaps between the pieces of memory that a phase takes and frees. Fitted to what the embedded model
+# and one step of Qwen3-4B's shape held: docs/hardware.md.
+GAPS = {"torch": 2 << 30, "nf4": 1 << 29}
 HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
 HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
@@ -105,7 +105,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
     more = _gpu_bytes(geometry, rows, length) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
-        more = GAPS + (int(NF4_HEADS * head) if packed else 0)
+        more = GAPS[path]
     return Plan(
         name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
