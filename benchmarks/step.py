@@ -84,7 +84,7 @@ def against_generate(run: Run, size: Size) -> None:
 def usable() -> dict[str, torch.dtype]:
     """The precisions that this processor computes in; one that it emulates would take hours and win nothing."""
     rates = {name: matmul_rate(dtype, 256) for name, dtype in DTYPES.items()}
-    for name in [name for name, rate in rates.items() if rate * HOPELESS < max(rates.values())]:
+    for name in [name for name, rate in rates.items() if rate * HOPELESS < rates["float32"]]:
         print(f"  {name} is emulated here ({rates[name] / 1e9:.1f} GFLOPS) and left out")
         del rates[name]
     return {name: DTYPES[name] for name in rates}
