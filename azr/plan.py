@@ -103,6 +103,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     # Without a kernel of its own for 4 bit, MLX on a CPU holds the head dequantised, twice while it learns.
     head = geometry.vocabulary * geometry.hidden * size
     dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
+    converted = head if backend == "torch" and not packed and size == 2 else 0  # of float32 masters, while it learns
     more = _gpu_bytes(geometry, rows, length) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
         more = GAPS[path]
@@ -111,7 +112,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
         cache=cache, rows=rows, length=length, sampling=rows * geometry.vocabulary * 4 * 3 + dequantised,
-        activations=kept + logits + 2 * dequantised, checkpointed=checkpointed,
+        activations=kept + logits + 2 * dequantised + converted, checkpointed=checkpointed,
         micro_batch=tokens, runtime=RUNTIME[path] + more, budget=budget,
     )  # fmt: skip
 

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from test_benchmarks import HUMANEVAL
+from driven_sandbox import Driven, one_problem
 
-from azr.evaluation.benchmarks import evalplus
-from azr.evaluation.scoring import Scorer, Work
-from azr.executor.programs import ProgramResult
-
-
-class Forging:
-    """A sandbox whose solutions send whatever they like in place of the harness's answers."""
-
-    def __init__(self, answers: Any) -> None:
-        self.answers = answers
-
-    def drive(self, works: Iterable[Work]) -> list[Any]:
-        return [self.driven(work) for work in works]
-
-    def driven(self, work: Work) -> Any:
-        result = None
-        while True:
-            try:
-                program = work.send(result)  # type: ignore[arg-type]
-            except StopIteration as end:
-                return end.value
-            if program.mode == "compare":
-                result = ProgramResult("crashed", "the comparison's process takes no such answers")
-            elif "stop" in program.job:  # a solution, not the reference
-                result = ProgramResult("ok", value={"answers": self.answers})
-            else:
-                result = ProgramResult("ok", value={"answers": [{"v": 1}, {"v": 2}]})
+from azr.evaluation.scoring import Scorer
+from azr.executor.programs import Program, ProgramResult
 
 
 @pytest.mark.parametrize(
@@ -43,13 +17,12 @@ class Forging:
      [{"v": 1}], [{"v": 1}, {"v": [[[]]]}], [{"v": 10**4000}, {"v": 2}], [{"v": 1}, {"h": 7}], [{"v": "1"}, {"v": 2}]],
 )  # fmt: skip
 def test_forged_answers_fail_and_stop_nothing(answers: Any) -> None:
-    row = {
-        **HUMANEVAL,
-        "prompt": "def one(x):\n",
-        "canonical_solution": "    return x\n",
-        "contract": "",
-        "atol": 0,
-    }
-    problem = evalplus.parse_humaneval({**row, "base_input": [[1], [2]], "plus_input": []})
-    [score] = Scorer(Forging(answers)).score([(problem, "def one(x): return x")])
+    def forge(program: Program) -> ProgramResult:
+        if program.mode == "compare":
+            return ProgramResult("crashed", "the comparison's process takes no such answers")
+        solution = "stop" in program.job  # else the reference
+        return ProgramResult("ok", value={"answers": answers if solution else [{"v": 1}, {"v": 2}]})
+
+    problem = one_problem("return x", [[1], [2]], [])
+    [score] = Scorer(Driven(forge)).score([(problem, "def one(x): return x")])
     assert not score.correct

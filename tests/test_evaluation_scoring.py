@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from driven_sandbox import Driven, one_problem, run_alone
 from evaluation_attacks import FUNCTIONS, PROGRAMS
-from test_benchmarks import HUMANEVAL
 
 from azr import cli
 from azr.config import ExecutorConfig
@@ -22,10 +21,8 @@ from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardI
 from azr.evaluation.scoring import (
     CPU_SECONDS,
     FIRST_INPUTS,
-    Sandbox,
     Score,
     Scorer,
-    Work,
     evaluation_executor,
     same_output,
 )
@@ -256,40 +253,17 @@ def test_outputs_compare_as_in_apps(given_text: str, expected: str, same: bool) 
     assert same_output(given_text, expected) is same
 
 
-class Watching:
-    """A sandbox that notes how many calls each program makes."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self.calls: list[int] = []
-
-    def drive(self, works: Iterable[Work]) -> list[Any]:
-        return self.sandbox.drive(self.watched(work) for work in works)
-
-    def watched(self, work: Work) -> Work:
-        result = None
-        while True:
-            try:
-                program = work.send(result)  # type: ignore[arg-type]
-            except StopIteration as end:
-                return end.value
-            self.calls.append(len(program.job["calls"]))
-            result = yield program
-
-
 def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
-    row = {
-        **HUMANEVAL,
-        "prompt": "def one(x):\n",
-        "canonical_solution": "    return x + 1\n",
-        "contract": "",
-        "atol": 0,
-    }
-    problem = evalplus.parse_humaneval({**row, "base_input": [[n] for n in range(9)], "plus_input": [[99]] * 91})
-    watching = Watching(scorer.sandbox)
-    watched = Scorer(watching)
+    problem = one_problem("return x + 1", [[n] for n in range(9)], [[99]] * 91)
+    calls: list[int] = []
+
+    def watch(program: Program) -> ProgramResult:
+        calls.append(len(program.job["calls"]))
+        return run_alone(scorer.sandbox, program)
+
+    watched = Scorer(Driven(watch))
     assert score(watched, problem, problem.reference).correct
-    assert watching.calls == [100, FIRST_INPUTS, 100]  # the first: what the reference answers
+    assert calls == [100, FIRST_INPUTS, 100]  # the first: what the reference answers
     for solution, status, runs in (
         ("return x", "wrong", [FIRST_INPUTS]),  # plain answers are compared here, others in a process of their own
         ("return {x}", "wrong", [FIRST_INPUTS, FIRST_INPUTS]),
@@ -297,20 +271,13 @@ def test_some_inputs_are_tried_before_all_of_them(scorer: Scorer) -> None:
         ("return x + 1 if x < 99 else 0", "wrong", [FIRST_INPUTS, 100]),
         ("return 'y' * 2000", "wrong", [FIRST_INPUTS, FIRST_INPUTS]),
     ):
-        watching.calls.clear()
+        calls.clear()
         assert score(watched, problem, f"def one(x): {solution}").status == status
-        assert watching.calls == runs
+        assert calls == runs
 
 
 def test_a_hanging_call_ends_after_a_second_as_in_evalplus(scorer: Scorer) -> None:
-    row = {
-        **HUMANEVAL,
-        "prompt": "def one(x):\n",
-        "canonical_solution": "    return x + 1\n",
-        "contract": "",
-        "atol": 0,
-    }
-    problem = evalplus.parse_humaneval({**row, "base_input": [[n] for n in range(4)], "plus_input": []})
+    problem = one_problem("return x + 1", [[n] for n in range(4)], [])
     found = score(scorer, problem, "def one(x):\n    while x == 2: pass\n    return x + 1")
     assert found.status == "timeout" and found.seconds < CPU_SECONDS / 2  # CPU time, so a busy machine does not matter
 

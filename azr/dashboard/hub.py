@@ -92,11 +92,8 @@ class Hub:
 
     async def status(self) -> dict[str, Any]:
         """`state` is training, finished, interrupted, failed, crashed, lost or waiting; `message` is for people."""
-        connected, remote, refusal = (
-            self.connected,
-            self.remote,
-            self.refusal,
-        )  # of one moment: the store takes its time
+        # Of one moment: the store takes its time.
+        connected, remote, refusal = self.connected, self.remote, self.refusal
         found = await run_in_threadpool(self._find_state, connected, remote)
         return found | {
             "now": self.now if connected else None,
