@@ -131,16 +131,18 @@ def parse_literal_answer(text: str) -> ParsedAnswer:
 
 
 def parse_arguments_answer(text: str) -> ParsedAnswer:
-    """`…)`: an argument list and the bracket that closes it, nothing after (abduction)."""
+    """`(…)`: the brackets of a call of `f`, nothing after (abduction). The answer is what stands between them."""
     stripped = text.strip()
+    if not stripped.startswith("("):
+        return ParsedAnswer(None, "not a call of f")
     if not stripped.endswith(")"):
         return ParsedAnswer(None, "the call is not closed")
-    tree = parse(f"f({stripped}") if len(stripped) <= LONGEST_TEXT and "\n" not in stripped else None
+    tree = parse(f"f{stripped}") if len(stripped) <= LONGEST_TEXT and "\n" not in stripped else None
     if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr):
         return ParsedAnswer(None, "not a call of f")
     if _literal_arguments(tree.body[0].value) is None:
         return ParsedAnswer(None, "not literals")
-    return ParsedAnswer(stripped[:-1].strip())
+    return ParsedAnswer(stripped[1:-1].strip())
 
 
 def parse_program_answer(text: str) -> ParsedAnswer:

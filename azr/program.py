@@ -123,6 +123,17 @@ def is_trivial(source: str) -> bool:
     return not used & arguments
 
 
+def reads_first_argument(source: str) -> bool:
+    """Whether the last function's body names its first argument. False where there is none."""
+    tree = parse(source)
+    function = tree.body[-1] if tree and tree.body else None
+    if not isinstance(function, ast.FunctionDef):
+        return False
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    names = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return bool(arguments) and arguments[0].arg in names
+
+
 def distance(a: str, b: str) -> float:
     """Distance of two programs' text, 0 (equal) to 1 (nothing shared): 1 - the ratio of difflib's SequenceMatcher."""
     return 1.0 - difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()

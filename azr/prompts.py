@@ -3,6 +3,9 @@
 Two styles. `completion` continues a document, for small models: the shape of the answer is shown, not described.
 `chat` asks, and wants the answer between <answer> tags, for instruction-tuned models. What a completion must contain is
 the same in both.
+
+No completion prompt ends with `f(`: tokenizers have one token for `('` and for `([`, so that after a lone `(` a model
+hardly ever writes text or a list. `def f(` may, as what follows is a name.
 """
 
 from __future__ import annotations
@@ -161,10 +164,10 @@ def _label(program: str, wish: Wish) -> str:
 
 
 def propose_induction_completion(references: Sequence[Example], program: str, inputs: int) -> str:
-    """Prompt for `inputs` inputs of a given program and a message. The completion goes on after `1: f(`."""
+    """Prompt for `inputs` inputs of a given program and a message. The completion goes on after `1: f`."""
     parts = [f"Python functions, each with {inputs} different calls and a short description.\n"]
     parts += [f"\n{_induction_block(example, inputs)}" for example in references]
-    parts.append(f"\n{FENCE}python\n{program}\n{FENCE}\n{FENCE}calls\n1: f(")
+    parts.append(f"\n{FENCE}python\n{program}\n{FENCE}\n{FENCE}calls\n1: f")
     return "".join(parts)
 
 
@@ -272,13 +275,13 @@ def _examples(task: Task) -> str:
 
 
 def solve_completion(task: Task) -> str:
-    """Prompt whose continuation is the answer: the output, the argument list and `)`, or the program after `def f(`."""
+    """Prompt whose continuation is the answer: the output, the brackets of a call, or the program after `def f(`."""
     if task.type == "induction":
         return f"{_INDUCE_HEADER}{_examples(task)}{FENCE}python\ndef f("
     pair = task.pairs[0]
     if task.type == "deduction":
         return f"{_DEDUCE_HEADER}{task.program}\nf({pair.input}) =="
-    return f"{_ABDUCE_HEADER}{task.program}\n# returns {pair.output}\nf("
+    return f"{_ABDUCE_HEADER}{task.program}\n# returns {pair.output}\nf"
 
 
 def solve_chat(task: Task) -> str:

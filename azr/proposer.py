@@ -15,6 +15,7 @@ from azr.executor import Executor, Status, ValidationRequest
 from azr.parsing import ParsedProposal
 from azr.policy.base import Policy, Progress
 from azr.probing import probe
+from azr.program import reads_first_argument
 from azr.prompts import Example, Wish
 from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
 from azr.vacuity import RECENT, Recent, why_vacuous
@@ -125,15 +126,19 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
             return ParsedProposal(None, reason="no ```python block")
         return _of_the_wished_type(parsing.parse_proposal(block), request)
     if request.type == "induction":
-        return parsing.parse_induction_proposal(f"1: f({completion.text}", induction_inputs)
+        return parsing.parse_induction_proposal(f"1: f{completion.text}", induction_inputs)
     return _of_the_wished_type(parsing.parse_proposal(prompts.opening(request.wish) + completion.text), request)
 
 
 def _of_the_wished_type(parsed: ParsedProposal, request: Request) -> ParsedProposal:
     argument = request.wish.argument
-    if parsed.program is None or not argument or datatypes.suits(argument, parsed.inputs[0]):
+    if parsed.program is None or not argument:
         return parsed
-    return ParsedProposal(None, reason=f"the first argument is no {datatypes.ARGUMENTS[argument]}")
+    if not datatypes.suits(argument, parsed.inputs[0]):
+        return ParsedProposal(None, reason=f"the first argument is no {datatypes.ARGUMENTS[argument]}")
+    if not reads_first_argument(parsed.program):  # else the task is about the other arguments: numbers, soon
+        return ParsedProposal(None, reason="the first argument is not used")
+    return parsed
 
 
 def validate(

@@ -80,7 +80,7 @@ def parse_answer(task: Task, completion: Completion, style: str) -> ParsedAnswer
     if task.type == "abduction":
         if not answer.startswith("f("):
             return ParsedAnswer(None, "not a call of f")
-        answer = answer.removeprefix("f(")
+        answer = answer.removeprefix("f")
     elif task.type == "induction":
         answer = parsing.unfenced(answer) or answer  # with or without a fence
     return parsing.PARSE_ANSWER[task.type](answer)

