@@ -62,7 +62,9 @@ class ModelConfig(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core")
     thinking_tokens: int = Field(
-        0, ge=0, description="tokens added to each limit for a chat model to think in; 0 turns its thinking off"
+        0,
+        ge=0,
+        description="tokens for a chat model to think in, added to each limit; after them a thought is closed; 0: none",
     )
 
 

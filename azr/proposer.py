@@ -76,12 +76,14 @@ def propose(
 ) -> list[Proposal]:
     """Sample `proposals_per_prompt` proposals of each request and parse them. Nothing is run yet."""
     asked = requests(config, buffer, curriculum, policy.style, random.Random(seed))
+    thinking = policy.thinking_tokens if policy.style == "chat" else 0
     sampling = Sampling(
-        max_new_tokens=config.proposal_tokens + (policy.thinking_tokens if policy.style == "chat" else 0),
+        max_new_tokens=config.proposal_tokens + thinking,
         temperature=config.proposal_temperature,
         stop=prompts.PROPOSAL_STOP if policy.style == "completion" else prompts.CHAT_STOP,
         seed=seed,
         chat=policy.style == "chat",
+        thinking_tokens=thinking,
     )
     texts = [prompt_text(request, policy, config.induction_inputs) for request in asked]
     groups = policy.generate(texts, config.proposals_per_prompt, sampling, progress)

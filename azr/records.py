@@ -25,6 +25,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
     chat: bool = False  # the prompts are in the model's chat template: control tokens in them count as such
+    thinking_tokens: int = 0  # of max_new_tokens; a thought that is open after them is closed (policy/thinking.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Completion:
     text: str
     logprobs: tuple[float, ...]  # one a token, nats, under the distribution it was sampled from
     stop_reason: StopReason
+    forced: tuple[int, int] = (0, 0)  # tokens from here to before there were written for the model: not learnt from
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +154,9 @@ class Sample:
     reward: float
     advantage: float
     temperature: float = 1.0  # that it was drawn with
+    forced: tuple[int, int] = (0, 0)  # as in its completion
+
+    def weights(self, weight: float) -> list[float]:
+        """`weight` for each token that the model chose, 0 for those written for it."""
+        first, end = self.forced
+        return [0.0 if first <= i < end else weight for i in range(len(self.completion_ids))]

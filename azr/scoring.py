@@ -156,9 +156,12 @@ def _samples(
         if reward is not None and advantage is not None:
             c, drawn_at = p.completion, config.proposal_temperature
             samples.append(
-                Sample("propose", p.type, p.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at)
+                Sample("propose", p.type, p.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at, c.forced)
             )
     for a, reward, advantage in zip(attempts, attempt_rewards, attempt_advantages, strict=True):
         c, drawn_at = a.completion, config.answer_temperature
-        samples.append(Sample("solve", a.task.type, a.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at))
+        kind = a.task.type
+        samples.append(
+            Sample("solve", kind, a.prompt_ids, c.token_ids, c.logprobs, reward, advantage, drawn_at, c.forced)
+        )
     return samples

@@ -39,9 +39,10 @@ def attempt(
     ):
         if not indices:
             continue
+        thinking = policy.thinking_tokens if policy.style == "chat" else 0
         if policy.style == "chat":
-            tokens, stop = config.proposal_tokens + policy.thinking_tokens, prompts.CHAT_STOP
-        sampling = Sampling(tokens, temperature, stop, seed, policy.style == "chat")
+            tokens, stop = config.proposal_tokens + thinking, prompts.CHAT_STOP
+        sampling = Sampling(tokens, temperature, stop, seed, policy.style == "chat", thinking)
         texts = [_prompt(tasks[i], policy) for i in indices]
         report = _shifted(progress, done, len(tasks), len(indices))
         for i, group in zip(indices, policy.generate(texts, attempts, sampling, report), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,31 @@ def untrained_leaves_no_trace(policy: Policy, prompts: Sequence[str] = PROMPTS) 
     with pytest.raises(ZeroDivisionError), policy.untrained():
         raise ZeroDivisionError
     assert policy.generate(prompts, 2, sampling) == trained
+
+
+def closes_thoughts(policy: Policy, twin: Policy, expected: Callable[[Sample], Sequence[float]]) -> None:
+    """Of two equal policies with tags (`add_thinking_tags`). `expected`: log-probabilities by another way."""
+    sampling = Sampling(14, seed=3, chat=True, thinking_tokens=5)
+    [open_, without] = policy.generate(["f<think>", "f"], 6, sampling)
+    [closing, _] = policy.generate(["\n</think>\n\n", "f"], 1, Sampling(1, chat=True))
+    assert {c.forced for c in without.completions} == {(0, 0)}
+    closed = [i for i, c in enumerate(open_.completions) if 259 not in c.token_ids[:5] and len(c.token_ids) > 9]
+    assert closed
+    samples = [replace(samples_of([open_])[i], forced=open_.completions[i].forced) for i in closed]
+    for sample in samples:
+        assert sample.forced == (5, 5 + len(closing.prompt_ids))
+        assert sample.completion_ids[5 : sample.forced[1]] == closing.prompt_ids
+        found, wanted = list(sample.logprobs), list(expected(sample))
+        del found[5 : sample.forced[1]], wanted[5 : sample.forced[1]]
+        assert found == pytest.approx(wanted, abs=2e-4)
+    # Whatever the generator is said to have thought of the forced tokens, nothing is learnt from them.
+    others = [
+        replace(s, logprobs=tuple(x if w else -3.0 for x, w in zip(s.logprobs, s.weights(1.0), strict=True)))
+        for s in samples
+    ]
+    assert others != samples
+    assert policy.update(samples)["loss"] == twin.update(others)["loss"]
+    assert policy.generate(PROMPTS, 2, sampling) == twin.generate(PROMPTS, 2, sampling)
 
 
 def continues_bit_for_bit(policy: Policy, other: Policy, folder: Path) -> None:

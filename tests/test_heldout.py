@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from azr.config import Config, ExecutorConfig
 from azr.errors import UserError
 from azr.evaluation import command, heldout_scores
 from azr.evaluation import heldout as held
+from azr.evaluation.copying import copier
 from azr.evaluation.evaluate import Subject, untrained
-from azr.executor import Executor
+from azr.executor import Executor, ValidationRequest
 from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
-from azr.records import Group, Pair, Sampling, Task
+from azr.records import Group, Pair, Sampling, Task, TaskType
 from azr.store import Store
 
 CRUX = [{"code": f"def f(x):\n    return x + [{n}] * {n}", "input": "[7]", "output": "?"} for n in range(2)]
@@ -46,7 +48,7 @@ class Solver(ScriptedPolicy):
     def answer(self, prompt: str, number: int) -> str:
         if prompt.endswith("=="):
             return next((f" {value}\n" for value in self.right if _says(prompt, value)), self._wrong(prompt))
-        return "7)\n"
+        return "(7)\n"
 
     def _wrong(self, prompt: str) -> str:
         return " not a literal\n" if any(_says(prompt, value) for value in self.broken) else " 12345\n"
@@ -85,10 +87,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def executed(executor: Executor) -> list[Task]:
     """The tasks with the gold bytes of a real run."""
-    from dataclasses import replace
-
-    from azr.executor import ValidationRequest
-
     plain = tasks(10)
     results = executor.validate([ValidationRequest(t.program, (t.pairs[0].input,)) for t in plain])
     return [replace(task, pairs=result.pairs) for task, result in zip(plain, results, strict=True)]
@@ -161,6 +159,24 @@ def test_a_score_keeps_the_form_and_the_sense_apart(store: Store, executor: Exec
         "WHERE benchmark = 'heldout-deduction' GROUP BY status ORDER BY status"
     )
     assert statuses == [{"status": "malformed", "n": 5}, {"status": "ok", "n": 3}, {"status": "wrong", "n": 2}]
+
+
+def test_who_only_copies_is_scored_beside(executor: Executor) -> None:
+    given: list[tuple[TaskType, str, str, bool]] = [
+        ("abduction", "def f(s):\n    return s.strip()", "' a'", True),  # 'a' gives 'a' too
+        ("abduction", "def f(x):\n    return x + 1", "1", False),
+        ("abduction", "def f(x, k):\n    return x", "1, 2", False),  # one argument is not enough
+        ("deduction", "def f(s, k):\n    return s.strip()", "'a', 3", True),
+        ("deduction", "def f(x):\n    return -x", "3", False),
+        ("deduction", "def f():\n    return 3", "", False),
+    ]
+    asked = []
+    for kind, program, inputs, _ in given:
+        [result] = executor.validate([ValidationRequest(program, (inputs,))])
+        asked.append(Task(kind, program, result.pairs))
+    assert copier(asked, executor) == {"abduction": (1, 3), "deduction": (1, 3)}
+    for task, (*_, right) in zip(asked, given, strict=True):
+        assert copier([task], executor) == {task.type: (int(right), 1)}
 
 
 def test_interrupted_it_asks_nothing_twice(
@@ -276,7 +292,9 @@ def test_make_score_and_compare(
         path = Checkpoints(workspace / "models").save(run, 3, policy.save, {"resolved": {}})
     monkeypatch.setattr(command, "_load", lambda config: Solver(right="12"))
     assert azr("heldout", "score") == 0
-    assert "deduction: right 2/10 = 20.0%" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "deduction: right 2/10 = 20.0%" in printed
+    assert "; who only copies: 1/10 = 10.0%" in printed  # 0 + 0
     monkeypatch.setattr(command, "_load", lambda config: policy)
     assert azr("heldout", "score", "--resume", str(path), "--json") == 0
     assert json.loads(capsys.readouterr().out)["deduction"]["correct"] == 7

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_contract import (
     PROMPTS,
+    closes_thoughts,
     continues_bit_for_bit,
     samples_of,
     samples_with_the_models_logprobs,
     untrained_leaves_no_trace,
 )
-from tiny_models import make_tiny_qwen3
+from tiny_models import add_thinking_tags, make_tiny_qwen3
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
@@ -273,6 +274,12 @@ def test_an_update_raises_what_was_rewarded(llama: Path) -> None:
 
 def test_the_untrained_model_is_the_one_before_training_and_leaves_no_trace(llama: Path) -> None:
     untrained_leaves_no_trace(make_policy(llama), ["a b", "b c"])
+
+
+def test_thoughts_are_closed_and_that_is_not_learnt(tmp_path: Path) -> None:
+    folder = add_thinking_tags(make_tiny_model(tmp_path / "tags"))
+    policy, twin = make_policy(folder, kl_weight=0.1), make_policy(folder, kl_weight=0.1)
+    closes_thoughts(policy, twin, lambda s: reference_logprobs(policy, s.prompt_ids, s.completion_ids))
 
 
 def test_a_loaded_policy_continues_bit_for_bit(tiny: Path, tmp_path: Path) -> None:

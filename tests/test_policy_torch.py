@@ -13,15 +13,20 @@ import pytest
 import torch
 from policy_contract import (
     PROMPTS,
+    closes_thoughts,
     continues_bit_for_bit,
     samples_of,
     samples_with_the_models_logprobs,
     untrained_leaves_no_trace,
 )
+from tiny_models import add_thinking_tags
 from transformers import AutoModelForCausalLM
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
+from azr.policy import generation
+from azr.policy.decoding import Decoding, MovingDecoding
+from azr.policy.graph_decoding import GraphDecoding
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
 from azr.records import Sample, Sampling
@@ -55,6 +60,16 @@ def reference_logprobs(policy: TorchPolicy, prompt: tuple[int, ...], completion:
 def test_sampled_logprobs_are_those_of_the_model(tiny: Path) -> None:
     policy = make_policy(tiny)
     samples_with_the_models_logprobs(policy, lambda s: reference_logprobs(policy, s.prompt_ids, s.completion_ids))
+
+
+@pytest.mark.parametrize("decoding", [MovingDecoding, GraphDecoding])
+def test_thoughts_are_closed_and_that_is_not_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding: type[Decoding]
+) -> None:
+    monkeypatch.setattr(generation, "MovingDecoding", decoding)
+    folder = add_thinking_tags(make_tiny_model(tmp_path / "tags"))
+    policy, twin = make_policy(folder, kl_weight=0.1), make_policy(folder, kl_weight=0.1)
+    closes_thoughts(policy, twin, lambda s: reference_logprobs(policy, s.prompt_ids, s.completion_ids))
 
 
 def test_greedy_is_transformers_greedy(tiny: Path) -> None:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def add_thinking_tags(folder: Path) -> Path:
+    """Gives a tiny model's tokenizer `<think>` and `</think>`, as token 258 and 259."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def make_tiny_qwen3(folder: Path) -> Path:
     """A random Qwen3: norms of queries and keys, a head size of its own, an untied head."""
     import torch

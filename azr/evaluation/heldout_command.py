@@ -11,6 +11,7 @@ from azr.config import Config
 from azr.errors import UserError
 from azr.evaluation import heldout, heldout_scores
 from azr.evaluation.command import load_subject, load_untrained, named_subjects, showing
+from azr.evaluation.copying import copier
 from azr.executor import Executor
 from azr.heldout import HeldOut
 from azr.records import Task
@@ -56,12 +57,14 @@ def score(config: Config, workspace: Path, resume: Path | None, temperature: flo
             lambda done, total: progress("answering", done, total),
             temperature,
         )
+        copied = copier(tasks, executor)
     if as_json:
-        print(json.dumps({kind: score.summary() for kind, score in found.items()}))
+        print(json.dumps({kind: score.summary() | {"copier": copied[kind][0]} for kind, score in found.items()}))
         return 0
     print(f"{subject.name} on {_described(tasks)}; {_drawn(temperature)}, 95% intervals")
     for kind, score in found.items():
-        print(f"{kind}: {score.line()}")
+        right, total = copied[kind]
+        print(f"{kind}: {score.line()}; who only copies: {right}/{total} = {right / total:.1%}")
     return 0
 
 

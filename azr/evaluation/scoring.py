@@ -46,7 +46,7 @@ LIMITS = {
     "call_seconds": CALL_SECONDS,
     "memory_mb": MEMORY_MB,
 }
-RULES = 2  # version of extraction and judging: raise it when a change can alter a score
+RULES = 3  # version of extraction and judging: raise it when a change can alter a score
 MAX_SOLUTION = 256 * 1024  # characters
 _OWN_FAILURES = ("syntax_error", "no_function", "exception")
 _RELATIVE, _ABSOLUTE = 1e-05, 1e-08  # numpy.allclose's, as APPS compares floats

@@ -15,7 +15,8 @@ import torch
 from azr.policy.attention import hidden_states
 from azr.policy.attention_flash import merge, partial_attention
 from azr.policy.base import Progress
-from azr.policy.text import StopFinder
+from azr.policy.text import StopFinder, ending
+from azr.policy.thinking import ThinkingBudget
 from azr.records import Completion, Sampling
 
 if TYPE_CHECKING:
@@ -120,36 +121,35 @@ class Decoding:
     ) -> None:  # fmt: skip
         self.generator, self.sampling, self.stops, self.done = generator, sampling, stops, done
         self.progress, self.total = progress, total
+        self.budget = ThinkingBudget(generator.tokenizer, sampling.thinking_tokens)
         self.prompts = [prompts[item.prompt] for item in items]
         self.items = items
         self.per_item = max(item.count for item in items)
         self.noise = noise
-        rows = [item.first_row + i for item in items for i in range(item.count)]
-        self.ids: dict[int, list[int]] = {row: [] for row in rows}
-        self.logprobs: dict[int, list[float]] = {row: [] for row in rows}
+        self.prompt_of = {item.first_row + i: prompts[item.prompt] for item in items for i in range(item.count)}
+        self.ids: dict[int, list[int]] = {row: [] for row in self.prompt_of}
+        self.logprobs: dict[int, list[float]] = {row: [] for row in self.prompt_of}
 
     def run(self) -> None:
         """Fill `done`."""
         raise NotImplementedError
 
-    def append(self, row: int, token: int, logprob: float) -> None:
-        self.ids[row].append(token)
-        self.logprobs[row].append(logprob)
+    def append(self, row: int, token: int, logprob: float) -> int | None:
+        """Take a row's newest token. Where it is not the model's to choose, returns the one taken in its place."""
+        forced = self.budget.next(self.prompt_of[row], self.ids[row])
+        self.ids[row].append(token if forced is None else forced)
+        self.logprobs[row].append(logprob if forced is None else 0.0)
+        return forced
 
     def complete(self, row: int, step: int) -> Completion | None:
         """Records the row's completion if its newest token ended it."""
         ids = self.ids[row]
-        text = self.stops.cut(ids)
-        if ids[-1] in self.generator.end_ids:
-            completion = Completion(tuple(ids), self.stops.decode(ids[:-1]), tuple(self.logprobs[row]), "eos")
-        elif text is not None:
-            completion = Completion(tuple(ids), text, tuple(self.logprobs[row]), "stop")
-        elif step + 1 == self.sampling.max_new_tokens:
-            completion = Completion(tuple(ids), self.stops.decode(ids), tuple(self.logprobs[row]), "length")
-        else:
+        ended = ending(self.stops, ids, self.generator.end_ids, step + 1 == self.sampling.max_new_tokens)
+        if ended is None:
             return None
-        self.done[row] = completion
-        return completion
+        forced = self.budget.forced(self.prompt_of[row], ids)
+        self.done[row] = Completion(tuple(ids), ended[0], tuple(self.logprobs[row]), ended[1], forced)
+        return self.done[row]
 
     def report(self, step: int, rows: int) -> None:
         """`rows` of the batch go on after `step`."""
@@ -186,8 +186,10 @@ class MovingDecoding(Decoding):
     def _sample(self, logits: Tensor, step: int) -> Tensor:
         """The next token of each row from logits (R, V); appends it and its log-probability to the row."""
         tokens, logprobs = choose(logits, self.noise[self.rows, step], self.sampling.temperature)
-        for row, token, logprob in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
-            self.append(row, token, logprob)
+        for place, (row, token, logprob) in enumerate(zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True)):
+            forced = self.append(row, token, logprob)
+            if forced is not None:
+                tokens[place] = forced
         return tokens
 
     def _finish(self, tokens: Tensor, step: int, layout: DecodeLayout) -> Tensor:

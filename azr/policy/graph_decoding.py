@@ -77,7 +77,9 @@ class GraphDecoding(Decoding):
         for step in range(steps):
             tokens, logprobs = self.sampled.tolist()
             for slot, row in list(live.items()):
-                self.append(row, int(tokens[slot]), logprobs[slot])
+                forced = self.append(row, int(tokens[slot]), logprobs[slot])
+                if forced is not None:
+                    self.tokens[slot] = forced
                 if self.complete(row, step) is not None:
                     del live[slot]
             self.report(step, len(live))

@@ -16,7 +16,8 @@ from mlx_lm.models.cache import make_prompt_cache
 from azr.plan import mlx_rows
 from azr.policy.base import Progress
 from azr.policy.mlx_models import body_of, logits_of
-from azr.policy.text import StopFinder
+from azr.policy.text import StopFinder, ending
+from azr.policy.thinking import ThinkingBudget
 from azr.records import Completion, Sampling
 
 PREFILL_TOKENS = 2048
@@ -44,6 +45,21 @@ class _Sampler:
             return mx.argmax(logprobs, axis=-1)
         self.key, key = mx.random.split(self.key)
         return mx.random.categorical(logprobs, key=key)
+
+
+class _Closer:
+    """Leaves the next token no choice where a thought has used up its tokens. BatchGenerator shows it a row's tokens
+    from the prompt's last one on."""
+
+    def __init__(self, budget: ThinkingBudget, prompt: tuple[int, ...]) -> None:
+        self.budget, self.prompt = budget, prompt
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        place = len(tokens) - 1 - self.budget.tokens
+        if not 0 <= place < len(self.budget.closing):  # the tokens are not looked at, as that would wait for them
+            return logits
+        forced = self.budget.next(self.prompt, tokens.tolist()[1:])
+        return logits if forced is None else mx.where(mx.arange(logits.shape[-1]) == forced, logits, -mx.inf)
 
 
 class MlxGenerator:
@@ -92,6 +108,7 @@ class _Decoding:
         self.generator, self.engine, self.rows, self.prompts, self.count = generator, engine, rows, prompts, count
         self.sampling, self.progress = sampling, progress
         self.stops = StopFinder(generator.tokenizer, sampling.stop)
+        self.budget = ThinkingBudget(generator.tokenizer, sampling.thinking_tokens)
         self.ids: dict[int, list[int]] = {}  # unfinished rows, by BatchGenerator's number, which counts from 0
         self.logprobs: dict[int, list[float]] = {}
         self.done: dict[int, Completion] = {}
@@ -113,7 +130,10 @@ class _Decoding:
     def _start(self, prompt: tuple[int, ...]) -> None:
         """Put a prompt's group in the queue. The rows only read the cache they share: batching copies it."""
         cache = self.generator.prefill(prompt)
-        rows = self.engine.insert([[prompt[-1]]] * self.count, caches=[cache] * self.count)
+        closers: list[Any] = [_Closer(self.budget, prompt)] if self.budget.closing else []
+        rows = self.engine.insert(
+            [[prompt[-1]]] * self.count, caches=[cache] * self.count, logits_processors=[closers] * self.count
+        )
         for row in rows:
             self.ids[row], self.logprobs[row] = [], []
 
@@ -136,15 +156,11 @@ class _Decoding:
 
     def _finish(self, row: int, reason: str | None) -> bool:
         """Record the row's completion if its newest token ended it."""
-        ids, logprobs = self.ids[row], tuple(self.logprobs[row])
-        text = self.stops.cut(ids)
-        if ids[-1] in self.generator.end_ids:
-            self.done[row] = Completion(tuple(ids), self.stops.decode(ids[:-1]), logprobs, "eos")
-        elif text is not None:
-            self.done[row] = Completion(tuple(ids), text, logprobs, "stop")
-        elif reason == "length":
-            self.done[row] = Completion(tuple(ids), self.stops.decode(ids), logprobs, "length")
-        else:
+        ids = self.ids[row]
+        ended = ending(self.stops, ids, self.generator.end_ids, reason == "length")
+        if ended is None:
             return False
+        forced = self.budget.forced(self.prompts[row // self.count], ids)
+        self.done[row] = Completion(tuple(ids), ended[0], tuple(self.logprobs[row]), ended[1], forced)
         del self.ids[row], self.logprobs[row]
         return True

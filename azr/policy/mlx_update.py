@@ -87,9 +87,11 @@ class Batch:
         self.tokens = mx.array([list(row) + [0] * (longest - len(row)) for row, _ in rows])
         self.places = mx.array([i * longest + t for i, (row, _) in enumerate(rows) for t in range(len(row))])
         columns = [
-            (target, generated, sample.advantage, weight, sample.temperature)
+            (target, generated, sample.advantage, token_weight, sample.temperature)
             for sample, weight in members
-            for target, generated in zip(sample.completion_ids, sample.logprobs, strict=True)
+            for target, generated, token_weight in zip(
+                sample.completion_ids, sample.logprobs, sample.weights(weight), strict=True
+            )
         ]
         self.targets = mx.array([c[0] for c in columns])
         self.numbers = mx.array([c[1:] for c in columns], dtype=mx.float32)  # columns 1 to 4

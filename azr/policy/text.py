@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from azr.errors import UserError
+from azr.records import StopReason
 
 
 def clean(text: str) -> str:
@@ -72,6 +73,16 @@ class StopFinder:
         """Tokens that can complete a stop string: only after these is the completion decoded."""
         ends = {s[-1] for s in self.stop}
         return frozenset(i for i, text in enumerate(_vocabulary(self.tokenizer)) if _may_end(text, ends))
+
+
+def ending(stops: StopFinder, ids: list[int], end_ids: set[int], last: bool) -> tuple[str, StopReason] | None:
+    """Text and stop reason of a completion if its newest token ended it (`last`: no more may follow), else None."""
+    text = stops.cut(ids)
+    if ids[-1] in end_ids:
+        return stops.decode(ids[:-1]), "eos"
+    if text is not None:
+        return text, "stop"
+    return (stops.decode(ids), "length") if last else None
 
 
 def _may_end(text: str, ends: set[str]) -> bool:

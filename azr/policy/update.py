@@ -88,7 +88,7 @@ class Updater:
             targets += sample.completion_ids
             generator += sample.logprobs
             advantages += [sample.advantage] * count
-            weights += [weight] * count
+            weights += sample.weights(weight)
             temperatures += [sample.temperature] * count
         ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
         before = None
