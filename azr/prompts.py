@@ -4,8 +4,8 @@ Two styles. `completion` continues a document, for small models: the shape of th
 `chat` asks, and wants the answer between <answer> tags, for instruction-tuned models. What a completion must contain is
 the same in both.
 
-No completion prompt ends with `f(`: tokenizers have one token for `('` and for `([`, so that after a lone `(` a model
-hardly ever writes text or a list. `def f(` may, as what follows is a name.
+No completion prompt ends with an open bracket. Tokenizers have one token for `('` and for `([`, many for `(text` too:
+after a lone `(` a model hardly ever writes these, but numbers.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def propose_completion(references: Sequence[Example], wish: Wish = NO_WISH) -> s
 
 def opening(wish: Wish) -> str:
     """The beginning of a program that a completion goes on with."""
-    return f"def f({wish.argument}"
+    return f"def f({wish.argument}" if wish.argument else "def f"
 
 
 def _heading(number: int, label: str) -> str:
@@ -275,9 +275,9 @@ def _examples(task: Task) -> str:
 
 
 def solve_completion(task: Task) -> str:
-    """Prompt whose continuation is the answer: the output, the brackets of a call, or the program after `def f(`."""
+    """Prompt whose continuation is the answer: the output, the brackets of a call, or the program after `def f`."""
     if task.type == "induction":
-        return f"{_INDUCE_HEADER}{_examples(task)}{FENCE}python\ndef f("
+        return f"{_INDUCE_HEADER}{_examples(task)}{FENCE}python\ndef f"
     pair = task.pairs[0]
     if task.type == "deduction":
         return f"{_DEDUCE_HEADER}{task.program}\nf({pair.input}) =="

@@ -73,7 +73,7 @@ def parse_answer(task: Task, completion: Completion, style: str) -> ParsedAnswer
     if completion.stop_reason == "length":
         return ParsedAnswer(None, "cut at the longest length")
     if style == "completion":
-        text = f"def f({completion.text}" if task.type == "induction" else completion.text
+        text = f"def f{completion.text}" if task.type == "induction" else completion.text
         return parsing.PARSE_ANSWER[task.type](text)
     answer = parsing.chat_answer(completion.text)
     if answer is None:

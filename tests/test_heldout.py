@@ -34,7 +34,7 @@ CRUX += [
 
 def proposes(prompt: str, number: int) -> str:
     """Every second proposal is usable; no two of these have one shape."""
-    return f"x):\n    return x{' + x' * number}\n\nf({number})\n```" if number % 2 else "no program"
+    return f"(x):\n    return x{' + x' * number}\n\nf({number})\n```" if number % 2 else "no program"
 
 
 class Solver(ScriptedPolicy):

@@ -182,7 +182,7 @@ def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
     assert text.startswith(
         "A list of different Python functions, each with an example call.\n\n# Function 1\n```python"
     )
-    assert text.endswith("\n# Function 2\n```python\ndef f(")
+    assert text.endswith("\n# Function 2\n```python\ndef f")
     assert "Use " not in prompts.propose_chat("deduction", [prompts.IDENTITY])
 
 
@@ -221,9 +221,9 @@ def test_no_completion_prompt_ends_inside_a_token(tokenizer: Any, value: str) ->
     texts = [
         (prompts.solve_completion(task), f"({value})\n"),
         (prompts.solve_completion(replace(task, type="deduction")), f" {value}\n"),
-        (prompts.solve_completion(induction), "a, b):\n    return a\n```"),
+        (prompts.solve_completion(induction), "(a, b):\n    return a\n```"),
         (prompts.propose_induction_completion([], GOOD, 2), f"({value})\n2: f({value})\n"),
-        (prompts.propose_completion([]), "x):\n    return x\n"),
+        (prompts.propose_completion([]), "(x):\n    return x\n"),
         (prompts.propose_completion([], Wish(argument="text")), "):\n    return text\n"),
         (prompts.propose_completion([], Wish(argument="s")), ", k=2):\n    return s\n"),
     ]

@@ -30,13 +30,13 @@ def clever(prompt: str, number: int) -> str:
     if prompt.endswith("calls\n1: f"):
         return f"({number})\n2: f(-1)\n# adds something\n```"
     if prompt.startswith("A list of different"):
-        return f"x):\n    return x + {number}\n\nf({number})\n```"
+        return f"(x):\n    return x + {number}\n\nf({number})\n```"
     if prompt.endswith("=="):
         source, _, given = prompt.rpartition("\nf(")
         value = int(given.split(")")[0]) + int(source.split()[-1])
         return f" {value if number % 2 else 'wrong'}\n"
-    if prompt.endswith("python\ndef f("):
-        return "x):\n    return x\n```"
+    if prompt.endswith("python\ndef f"):
+        return "(x):\n    return x\n```"
     return "(0)\n"
 
 
@@ -62,9 +62,9 @@ def inventive(prompt: str, number: int) -> str:
         exec(source, names)
         return f" {names['f'](int(given.split(')')[0])) if number % 2 else 'wrong'}\n"
     if number % 3 == 0:
-        return f"x):\n    return x if x != {99 + number} else x\n\nf({number})\n```"
+        return f"(x):\n    return x if x != {99 + number} else x\n\nf({number})\n```"
     chosen = [STATEMENTS[number // 8**place % 8] for place in (0, 1, 2)]
-    return f"x):\n    {chr(10).join(chosen).replace(chr(10), chr(10) + '    ')}\n    return x\n\nf({number})\n```"
+    return f"(x):\n    {chr(10).join(chosen).replace(chr(10), chr(10) + '    ')}\n    return x\n\nf({number})\n```"
 
 
 def config(**changes: Any) -> Config:

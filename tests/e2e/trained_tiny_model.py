@@ -12,12 +12,12 @@ from azr.prompts import Example
 from azr.records import Pair, Task
 
 PROPOSALS = [
-    ("a):\n    return a + 1", "3", "4"),
-    ("a):\n    return a * 2", "4", "8"),
-    ("a):\n    return [a]", "5", "[5]"),
-    ("s):\n    return s + s", "'x'", "'xx'"),
-    ("a):\n    return -a", "7", "-7"),
-    ("a):\n    return a == 2", "2", "True"),
+    ("(a):\n    return a + 1", "3", "4"),
+    ("(a):\n    return a * 2", "4", "8"),
+    ("(a):\n    return [a]", "5", "[5]"),
+    ("(s):\n    return s + s", "'x'", "'xx'"),
+    ("(a):\n    return -a", "7", "-7"),
+    ("(a):\n    return a == 2", "2", "True"),
 ]
 
 
@@ -27,13 +27,13 @@ def _documents(rng: random.Random) -> tuple[str, str]:
     kind = rng.randrange(3)
     if kind == 0:
         shown = rng.choices(PROPOSALS, k=rng.randrange(1, 3))
-        references = [Example(f"def f({b}", (i,)) for b, i, _ in shown] + rng.choices(prompts.FORMAT_EXAMPLES, k=1)
+        references = [Example(f"def f{b}", (i,)) for b, i, _ in shown] + rng.choices(prompts.FORMAT_EXAMPLES, k=1)
         rng.shuffle(references)
         return prompts.propose_completion(references), f"{body}\n\nf({given})\n```"
     pair = (Pair(given, output, b""),)
     if kind == 1:
-        return prompts.solve_completion(Task("deduction", f"def f({body}", pair)), f" {output}\n"
-    return prompts.solve_completion(Task("abduction", f"def f({body}", pair)), f"{given})\n"
+        return prompts.solve_completion(Task("deduction", f"def f{body}", pair)), f" {output}\n"
+    return prompts.solve_completion(Task("abduction", f"def f{body}", pair)), f"({given})\n"
 
 
 @pytest.fixture(scope="session")
