@@ -2,7 +2,8 @@
 
 TRR++ (arXiv 2505.03335, Eq. 8): one baseline per task type and role, six in all, A = (r - mean) / std. The authors
 take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths. The
-leave-one-out variant (RLOO, arXiv 2402.14740) compares an attempt with the other attempts at its own task.
+leave-one-out variant (RLOO, arXiv 2402.14740) compares a sample with the others of its prompt: an attempt with the
+other attempts at its task, a proposal with those that the same prompt asked for.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ def whiten(rewards: Sequence[float], std_floor: float, weights: Sequence[float] 
 
 
 def leave_one_out(
-    rewards: Sequence[float], tasks: Sequence[str], std_floor: float, weights: Sequence[float] | None = None
+    rewards: Sequence[float], prompts: Sequence[str], std_floor: float, weights: Sequence[float] | None = None
 ) -> list[float]:
-    """(r - mean of the same task's other rewards) / max(std of the whole group, floor).
+    """(r - mean of the same prompt's other rewards) / max(std of the whole group, floor).
 
-    `tasks` names the task of each reward. A task with a single reward has nothing to compare with: advantage 0.
+    `prompts` names the prompt of each reward. One with a single reward has nothing to compare with: advantage 0.
     """
     spread = max(baseline(rewards, weights).std, std_floor, 1e-4)
     sums: dict[str, tuple[float, int]] = {}
-    for reward, task in zip(rewards, tasks, strict=True):
-        total, count = sums.get(task, (0.0, 0))
-        sums[task] = (total + reward, count + 1)
+    for reward, prompt in zip(rewards, prompts, strict=True):
+        total, count = sums.get(prompt, (0.0, 0))
+        sums[prompt] = (total + reward, count + 1)
     advantages = []
-    for reward, task in zip(rewards, tasks, strict=True):
-        total, count = sums[task]
+    for reward, prompt in zip(rewards, prompts, strict=True):
+        total, count = sums[prompt]
         advantages.append(0.0 if count < 2 else (reward - (total - reward) / (count - 1)) / spread)
     return advantages

@@ -83,7 +83,7 @@ class TrainConfig(Section):
     loss_weighting: Literal["role", "sequence", "token"] = Field("role", description="what weighs the same in the loss")
     baseline: Literal["type_role", "leave_one_out"] = Field(
         "leave_one_out",
-        description="TRR++ baseline per task type and role, or each task's other attempts for the solver",
+        description="TRR++ baseline per task type and role, or a prompt's other samples (a task's other attempts)",
     )
     baseline_weighting: Literal["sequence", "token"] = Field(
         "sequence", description="what weighs the same in baselines"

@@ -7,7 +7,7 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
-- prompt: the prompt asks for constructs (rare ones more often) and a number of lines
+- prompt: from level 1 on the prompt asks for constructs (rare ones more often) and a number of lines
 - data: the prompt names the first argument, and a task whose first argument is of another type is invalid, so that
   tasks are about text and lists as often as about numbers; what the model can hardly write about comes up less often
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
@@ -20,7 +20,7 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
-half of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
+two fifths of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
 nothing, and the prompt asks for no constructs.
 """
 
@@ -45,7 +45,8 @@ from azr.vacuity import grams, similarity
 TOP = 10.0  # levels go from 0 to TOP
 GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
 SMOOTHING = 0.3  # weight of the newest step's solve rate and share of valid proposals
-FORMED = 0.5  # smoothed share of valid proposals from which a type has learnt the form
+FORMED = 0.4  # smoothed share of valid proposals from which a type has learnt the form
+ASKING = 1.0  # level from which the prompt asks for constructs: below it tasks are hard enough without
 FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
 SHORTLIST = 4  # references are chosen among this many times as many
 STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
@@ -149,9 +150,9 @@ class Curriculum:
         if kind == "induction":
             return NO_WISH
         argument = self._argument(rng) if self.uses("data") else ""
-        if not self.uses("prompt") or not self.levels[kind].formed:
-            return Wish(argument=argument)
         level = self.levels[kind].level
+        if not self.uses("prompt") or not self.levels[kind].formed or level < ASKING:
+            return Wish(argument=argument)
         common = self._frequencies(kind, buffer)
         count = 1 + (level >= 2) + (level >= 5)
         keys = {name: rng.random() ** (common[name] + 0.1) for name in constructs.CONSTRUCTS}

@@ -63,7 +63,7 @@ def score(
             if not chosen:
                 continue
             weights = lengths if config.train.baseline_weighting == "token" else None
-            if role == "solve" and config.train.baseline == "leave_one_out":
+            if config.train.baseline == "leave_one_out":
                 found = advantages.leave_one_out(values, owners, config.train.std_floor, weights)
             else:
                 found = advantages.whiten(values, config.train.std_floor, weights)
@@ -129,12 +129,12 @@ def _group(
     attempts: Sequence[Attempt],
     attempt_rewards: Sequence[float],
 ) -> tuple[list[int], list[float], list[float], list[str]]:
-    """Indices, rewards, lengths in tokens and task ids of one type x role group."""
+    """Indices, rewards, lengths in tokens and prompts of one type x role group."""
     rows: list[tuple[int, float, float, str]] = []
     if role == "propose":
         for i, (proposal, reward) in enumerate(zip(proposals, proposal_rewards, strict=True)):
             if proposal.type == kind and reward is not None:
-                rows.append((i, reward, len(proposal.completion.token_ids), ""))
+                rows.append((i, reward, len(proposal.completion.token_ids), str(proposal.prompt_ids)))
     else:
         for i, (attempt, value) in enumerate(zip(attempts, attempt_rewards, strict=True)):
             if attempt.task.type == kind:

@@ -139,16 +139,18 @@ def test_wishes_grow_with_the_level_and_prefer_what_is_rare() -> None:
     buffer, rng = Buffer(512), random.Random(0)
     for i in range(100):
         buffer.add(task(f"def f(x):\n    for i in x:\n        if i % {i}:\n            return i"), i)
-    low, high = curriculum("prompt", start_level=0.0), curriculum("prompt", start_level=10.0)
-    for found in (low, high):
+    low, high = curriculum("prompt", start_level=1.0), curriculum("prompt", start_level=10.0)
+    below = curriculum("prompt", start_level=0.9)
+    for found in (low, high, below):
         found.levels["deduction"] = replace(found.levels["deduction"], valid=1.0)
     small = [low.wish("deduction", buffer, rng) for _ in range(200)]
     large = [high.wish("deduction", buffer, rng) for _ in range(200)]
     assert {len(wish.constructs) for wish in small} == {1} and {len(wish.constructs) for wish in large} == {3}
-    assert {wish.lines for wish in small} == {2, 3} and min(wish.lines for wish in large) >= 6
+    assert {wish.lines for wish in small} == {2, 3, 4} and min(wish.lines for wish in large) >= 6
     wished = [name for wish in large for name in wish.constructs]
     assert set(wished) <= set(CONSTRUCTS)
     assert max(map(wished.count, ("for", "if", "modulo"))) < min(map(wished.count, ("zip", "sort", "dict")))
+    assert below.wish("deduction", buffer, rng) == NO_WISH  # what is too hard already is not made harder
     assert low.wish("induction", buffer, rng) == curriculum().wish("deduction", buffer, rng) == NO_WISH
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from azr.config import Config, TasksConfig, TrainConfig
@@ -49,6 +51,16 @@ def test_leave_one_out_compares_within_a_task() -> None:
     scored = run(TrainConfig(baseline="leave_one_out"))
     assert scored.attempt_advantages[4:] == (0.0, 0.0, 0.0, 0.0)  # all four right: nothing to learn from each other
     assert scored.attempt_advantages[0] > 0 > scored.attempt_advantages[3]
+
+
+def test_leave_one_out_compares_proposals_within_a_prompt() -> None:
+    found = [proposal(task(1), repeated=True), proposal(None), proposal(None), proposal(None), proposal(task(2))]
+    found = [replace(p, prompt_ids=(i // 2,)) for i, p in enumerate(found)]
+    scored = score(found, [], [], [], Config(train=TrainConfig(baseline="leave_one_out")))
+    assert scored.proposal_rewards == (-0.5, -1.0, -1.0, -1.0, None)  # the last was not attempted
+    first, second, *others = scored.proposal_advantages
+    assert first and second and first == -second > 0
+    assert others == [0.0, 0.0, None]  # nobody did what the second prompt asked for: that says nothing of its proposals
 
 
 def test_the_format_control_is_blind_to_correctness() -> None:
