@@ -188,15 +188,19 @@ class Curriculum:
 
     def _near(self, pool: Sequence[Entry], level: float, count: int, rng: random.Random) -> list[Task]:
         """A weighted draw without replacement: weights fall with age, with distance to the target and of the solve rate
-        to the band, and with how many tasks have the same types of data, so that none crowds the others out."""
+        to the band, and with how many tasks have the same types of data or the same first argument, so that none crowds
+        the others out: a small model's inputs are much like those that it is shown."""
         newest = max((entry.step for entry in pool), default=0)
-        common = datatypes.shares(entry.task for entry in pool)
+        kinds = [
+            (datatypes.signature(entry.task), datatypes.first_argument(entry.task.pairs[0].input)) for entry in pool
+        ]
+        same, inputs = Counter(kinds), Counter(signature for signature, _ in set(kinds))
         weights = []
-        for entry in pool:
+        for entry, kind in zip(pool, kinds, strict=True):
             far = 1.0
             if entry.difficulty is not None:
                 far = abs(math.log(max(entry.difficulty.structural, 1.0) / target(level)[0]))
-            crowd = math.log(common[datatypes.signature(entry.task)])
+            crowd = math.log(inputs[kind[0]] * same[kind])  # each signature weighs the same, and each input in it
             weights.append(self._promise(entry) - STEEP * far - (newest - entry.step) / AGEING - crowd)
         return [entry.task for entry in _drawn(pool, weights, rng)[:count]]
 

@@ -54,6 +54,16 @@ def first_type(task: Task) -> str:
 
 
 @lru_cache(maxsize=16_384)
+def first_argument(inputs: str) -> str:
+    """The first value of an argument list, as `repr` writes it; empty where there is none."""
+    try:
+        arguments = parse_arguments(inputs)
+    except NotALiteral:
+        return inputs
+    return repr(arguments[0]) if arguments else ""
+
+
+@lru_cache(maxsize=16_384)
 def _signature(arguments: str, output: str) -> str:
     try:
         types = [type(value).__name__ for value in parse_arguments(arguments)]

@@ -18,7 +18,7 @@ from azr.probing import probe
 from azr.program import reads_first_argument
 from azr.prompts import Example, Wish
 from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
-from azr.vacuity import INPUTS, RECENT, Inputs, Recent, why_vacuous
+from azr.vacuity import RECENT, Recent, why_vacuous
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,6 @@ def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer)
     tasks = [p.task for p in proposals if p.task is not None]
     probes = iter(probe([(task.program, task.pairs[0]) for task in tasks], executor))
     recent = {kind: Recent(e.task.program for e in buffer.entries(kind)[-RECENT:]) for kind in TASK_TYPES}
-    inputs = {kind: Inputs(e.task for e in buffer.entries(kind)[-INPUTS:]) for kind in TASK_TYPES}
     measured = []
     for proposal in proposals:
         task = proposal.task
@@ -186,9 +185,6 @@ def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer)
         reason = "" if proposal.repeated else why_vacuous(task, seen)
         if not proposal.repeated and task.type != "induction":  # which borrows its programs
             reason = reason or ("near copy" if recent[task.type].is_copy(task.program) else "")
-            reason = reason or ("worn input: many new tasks have it" if inputs[task.type].is_worn(task) else "")
             recent[task.type].add(task.program)
-            if not reason:
-                inputs[task.type].add(task)
         measured.append(replace(proposal, vacuous=reason, difficulty=difficulty(task.program, seen)))
     return measured

@@ -19,7 +19,7 @@ from azr.config import Config
 from azr.curriculum import Curriculum
 from azr.diversity import DiversityAlarm, GarbageAlarm
 from azr.executor import Executor
-from azr.guessing import guess_rates
+from azr.guessing import NEWEST, guess_rates
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
@@ -118,7 +118,8 @@ def play(s: SelfPlay, step: int) -> None:
     clock.lap("solve")
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
-    guessed = guess_rates(attempts, s.executor)
+    newest = [entry.task for entry in s.buffer.entries("abduction")[-NEWEST:]]
+    guessed = guess_rates(attempts, s.executor, newest)
     scored = score(
         proposals, tasks, attempts, verdicts, s.config, shapings,
         guessed if s.curriculum.uses("guessing") else None,

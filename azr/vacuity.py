@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from azr.difficulty import size
-from azr.executor import NotALiteral, encode, parse_arguments
+from azr.executor import encode, parse_arguments
 from azr.minimise import minimise
 from azr.probing import Probe
 from azr.program import parse, tokens
@@ -23,8 +23,6 @@ DEAD_NODES = 10  # fewer dead nodes than this are no padding
 GRAM = 4  # tokens
 COPY = 0.8  # Jaccard similarity of the token n-grams from which a program is a near copy
 RECENT = 512  # programs that a new one is compared with
-INPUTS = 128  # newest tasks among which a first argument may occur WORN times
-WORN = 3
 
 Grams = frozenset[tuple[str, ...]]
 
@@ -111,32 +109,6 @@ class Recent:
         """Of the nearest of the recent programs: 0 (nothing shared) to 1 (the same shape)."""
         own = grams(program)
         return max((similarity(own, other) for other in self.grams), default=0.0)
-
-
-class Inputs:
-    """First arguments of the newest INPUTS tasks. Where most tasks have one, it is the answer to give unseen."""
-
-    def __init__(self, tasks: Iterable[Task] = ()) -> None:
-        self.firsts: deque[str] = deque((_first_argument(task) for task in tasks), maxlen=INPUTS)
-
-    def add(self, task: Task) -> None:
-        self.firsts.append(_first_argument(task))
-
-    def is_worn(self, task: Task) -> bool:
-        return self.firsts.count(_first_argument(task)) >= WORN
-
-
-@lru_cache(maxsize=16_384)
-def _first_of(inputs: str) -> str:
-    try:
-        arguments = parse_arguments(inputs)
-    except NotALiteral:
-        return inputs
-    return repr(arguments[0]) if arguments else ""
-
-
-def _first_argument(task: Task) -> str:
-    return _first_of(task.pairs[0].input)
 
 
 def similarity(one: Grams, other: Grams) -> float:

@@ -189,6 +189,17 @@ def test_references_show_every_type_of_data_alike() -> None:
     assert 140 < texts < 260  # half, although 3 of 27 are about text
 
 
+def test_references_show_every_input_alike() -> None:
+    buffer = Buffer(64)
+    for i in range(30):
+        buffer.add(task(f"def f(x):\n    return x[{i}:]", text="[1, 2, 3]"), 0, 0.5, difficulty(26.0))
+    for i in range(3):
+        buffer.add(task(f"def f(x):\n    return x + [{i}] * {i}", text=f"[{i}]"), 0, 0.5, difficulty(26.0))
+    found = curriculum("references")
+    seen = [found.references("deduction", buffer, 1, random.Random(seed))[0].pairs[0].input for seed in range(400)]
+    assert 60 < seen.count("[1, 2, 3]") < 140  # a quarter: four inputs
+
+
 def test_very_old_references_do_no_harm() -> None:
     buffer = filled()
     buffer.add(task("def f(x):\n    return -x"), 1_000_000, 0.5, difficulty())

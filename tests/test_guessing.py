@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azr.config import Config
 from azr.executor import Executor, encode
-from azr.guessing import guess_rates
+from azr.guessing import UNKNOWN, guess_rates, input_share
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
 from azr.rewards import Shaping
 from azr.scoring import score
@@ -31,6 +31,25 @@ def test_an_abduction_is_guessed_by_running_the_others_answers(executor: Executo
     attempts = [attempt(tight, answer) for answer in ("3", "4", "'a'", None)]
     attempts += [attempt(free, answer) for answer in ("-3", "0")]
     assert guess_rates(attempts, executor) == {free.id: 3 / 4, tight.id: 1 / 2}
+
+
+def test_an_abduction_is_guessed_by_the_input_that_its_kind_of_data_has_most(executor: Executor) -> None:
+    def about(given: str, number: int) -> Task:
+        return task("abduction", f"def f(x):\n    return x, {number}", given, 0)
+
+    newest = [about("[1, 2, 3]", n) for n in range(12)] + [about("[4], 5", 20), about("'a'", 21), about("7", 22)]
+    assert input_share(about("[1,2,3], 9", 30), newest) == 12 / (13 + UNKNOWN)
+    assert input_share(about("[4]", 30), newest) == 1 / (13 + UNKNOWN)
+    assert input_share(about("'a'", 30), newest) == 1 / (1 + UNKNOWN)
+    assert input_share(about("{1: 2}", 30), newest) == 0.0
+    assert input_share(newest[0], newest) == 11 / (12 + UNKNOWN)  # it does not wear itself out
+    assert input_share(task("deduction", "def f(x):\n    return x", "[1, 2, 3]", 0), newest) == 0.0
+    one, two = (
+        task("abduction", "def f(x):\n    return x[0]", "[1, 2, 3]", 1),
+        task("abduction", "def f(x): return 0", "'a'", 0),
+    )
+    found = guess_rates([attempt(one, "[5]"), attempt(two, "'b'")], executor, newest)
+    assert found == {one.id: 12 / (13 + UNKNOWN), two.id: 1.0}
 
 
 def test_types_are_apart_and_induction_is_left_out(executor: Executor) -> None:

@@ -10,7 +10,7 @@ from azr.config import ExecutorConfig
 from azr.executor import Executor, ValidationRequest
 from azr.probing import Probe, probe
 from azr.records import Pair, Task
-from azr.vacuity import COPY, INPUTS, Inputs, Recent, grams, similarity, why_vacuous
+from azr.vacuity import COPY, Recent, grams, similarity, why_vacuous
 
 # (hollow, honest, argument list): the two look alike, and run on the same input.
 PAIRS = [
@@ -155,21 +155,3 @@ def test_recent_forgets_the_oldest() -> None:
     for i in range(recent.grams.maxlen or 0):
         recent.add(f"def f(x): return x.method{i}()")
     assert not recent.is_copy(BASES[0])
-
-
-def test_an_input_wears_out_among_the_newest_tasks() -> None:
-    def task(inputs: str) -> Task:
-        return Task("abduction", BASES[0], (Pair(inputs, "1", b""),))
-
-    seen = Inputs([task("[1, 2, 3], 4"), task("[1,2,3]")])
-    assert not seen.is_worn(task("[1, 2, 3], 5"))
-    seen.add(task("[1, 2, 3], 'x'"))
-    assert (
-        seen.is_worn(task("[1, 2, 3], 5"))
-        and not seen.is_worn(task("[1, 2]"))
-        and not seen.is_worn(task("'[1, 2, 3]'"))
-    )
-    for i in range(INPUTS - 2):
-        seen.add(task(str(i)))
-    assert not seen.is_worn(task("[1, 2, 3]"))  # forgotten
-    assert not seen.is_worn(task(""))
