@@ -133,7 +133,7 @@ def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
         metrics = [json.loads(row["metrics"]) for row in store.query("SELECT metrics FROM steps ORDER BY step")]
     assert [row["step"] for row in scores] == [None, *sorted({*range(4, steps, 4), steps})]
     levels = {tuple(m[f"curriculum/level/{kind}"] for kind in TASK_TYPES) for m in metrics}
-    assert len(levels) > 2, "the levels hardly moved: little is proved"
+    assert len(levels) > 1, "the levels never moved: little is proved"
 
 
 def test_kills_change_no_row_under_mlx(tiny_model: Path, tmp_path: Path) -> None:

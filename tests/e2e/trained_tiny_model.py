@@ -18,6 +18,10 @@ PROPOSALS = [
     ("(s):\n    return s + s", "'x'", "'xx'"),
     ("(a):\n    return -a", "7", "-7"),
     ("(a):\n    return a == 2", "2", "True"),
+    ("(a):\n    return a - 3", "9", "6"),
+    ("(a):\n    return a // 2", "8", "4"),
+    ("(a):\n    return [a, a]", "6", "[6, 6]"),
+    ("(s):\n    return s[0]", "'abc'", "'a'"),
 ]
 
 
