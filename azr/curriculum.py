@@ -8,8 +8,9 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
 - prompt: from level 1 on the prompt asks for constructs (rare ones more often) and a number of lines
-- data: the prompt names the first argument, and a task whose first argument is of another type is invalid, so that
-  tasks are about text and lists as often as about numbers; what the model can hardly write about comes up less often
+- data: the prompt names the first argument, and a task whose first argument is of another type, or is never read, is
+  invalid, so that tasks are about text and lists as often as about numbers; what the model can hardly write about comes
+  up less often
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow

@@ -124,14 +124,15 @@ def is_trivial(source: str) -> bool:
 
 
 def reads_first_argument(source: str) -> bool:
-    """Whether the last function's body names its first argument. False where there is none."""
+    """Whether the last function's body reads its first argument. False where there is none."""
     tree = parse(source)
     function = tree.body[-1] if tree and tree.body else None
     if not isinstance(function, ast.FunctionDef):
         return False
     arguments = [*function.args.posonlyargs, *function.args.args]
-    names = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return bool(arguments) and arguments[0].arg in names
+    inside = [node for statement in function.body for node in ast.walk(statement)]
+    read = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return bool(arguments) and arguments[0].arg in read
 
 
 def distance(a: str, b: str) -> float:

@@ -126,13 +126,13 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
         block = parsing.unfenced(answer)
         if block is None:
             return ParsedProposal(None, reason="no ```python block")
-        return _of_the_wished_type(parsing.parse_proposal(block), request)
+        return _as_wished(parsing.parse_proposal(block), request)
     if request.type == "induction":
         return parsing.parse_induction_proposal(f"1: f{completion.text}", induction_inputs)
-    return _of_the_wished_type(parsing.parse_proposal(prompts.opening(request.wish) + completion.text), request)
+    return _as_wished(parsing.parse_proposal(prompts.opening(request.wish) + completion.text), request)
 
 
-def _of_the_wished_type(parsed: ParsedProposal, request: Request) -> ParsedProposal:
+def _as_wished(parsed: ParsedProposal, request: Request) -> ParsedProposal:
     argument = request.wish.argument
     if parsed.program is None or not argument:
         return parsed

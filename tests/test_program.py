@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr.program import distance, is_trivial, normal_form, shape
+from azr.program import distance, is_trivial, normal_form, reads_first_argument, shape
 
 SUM = "def f(nums):\n    total = 0\n    for n in nums:\n        total += n\n    return total"
 RENAMED = 'def f(xs: list) -> int:\n    """Adds."""\n    t=0\n    for x in xs:   # go\n        t += x\n    return t'
@@ -59,3 +59,21 @@ def test_hostile_text_is_only_text(source: str) -> None:
 def test_distance_ends() -> None:
     assert distance(SUM, SUM) == 0.0
     assert distance("aaa", "bbb") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("program", "reads"),
+    [
+        ("def f(a, b):\n    return b * a", True),
+        ("def f(a, /, b):\n    return [x for x in a]", True),
+        ("def f(a, b):\n    return b", False),
+        ("def f(a, b):\n    a = b\n    return b", False),  # written, not read
+        ("def g(a):\n    return a\ndef f(b):\n    return 1", False),
+        ("def f(*a):\n    return a", False),
+        ("def f():\n    return 1", False),
+        ("x = 1", False),
+        ("def f(", False),
+    ],
+)
+def test_a_first_argument_is_read_or_not(program: str, reads: bool) -> None:
+    assert reads_first_argument(program) is reads

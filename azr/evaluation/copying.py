@@ -6,9 +6,9 @@ further it is above this one.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 
+from azr.datatypes import first_argument
 from azr.executor import AbductionRequest, DeductionRequest, Executor, GradeRequest
 from azr.records import Task, TaskType
 
@@ -27,6 +27,4 @@ def _request(task: Task) -> GradeRequest:
     pair = task.pairs[0]
     if task.type == "abduction":
         return AbductionRequest(task.program, pair.gold, (pair.output,))
-    call = ast.parse(f"f({pair.input})", mode="eval").body
-    arguments = call.args if isinstance(call, ast.Call) else []
-    return DeductionRequest(pair.gold, ast.unparse(arguments[0]) if arguments else "None")
+    return DeductionRequest(pair.gold, first_argument(pair.input) or "None")
