@@ -28,6 +28,7 @@ GAPS = {"torch": 2 << 30, "nf4": 1 << 29}
 HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
 HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
+LARGE_GPU_ROWS = 2048
 SIBLING_ROWS, SCORES = 2048, 1 << 27  # of attention_dense.py, on a GPU
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 CHECKPOINT_FROM = 2 << 30
@@ -93,7 +94,8 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     if backend == "mlx":
         rows, cache = _mlx_cache(config, token, length, budget)
     else:
-        rows, cache = _torch_cache(config, token, length, torch_cache_share(machine.cuda_memory))
+        most = torch_rows(machine.cuda_memory, geometry.vocabulary)
+        rows, cache = _torch_cache(config, token, length, torch_cache_share(machine.cuda_memory), most)
     tokens = micro_batch or config.train.micro_batch_tokens
     path = "nf4" if packed and backend == "torch" else backend
     checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
@@ -301,6 +303,12 @@ def torch_cache_share(cuda_memory: int) -> int:
     return max(TORCH_CACHE, cuda_memory // 16)
 
 
+def torch_rows(cuda_memory: int, vocabulary: int) -> int:
+    """Rows that decode together at most: a step costs a large GPU hardly more for many, but their logits take room."""
+    logits = vocabulary * 4 * 6  # float32: three at a time, and as much in the graph's own buffers
+    return max(ROWS["torch"], min(LARGE_GPU_ROWS, cuda_memory // 16 // logits))
+
+
 def _mlx_cache(config: Config, token: int, length: int, budget: int) -> tuple[int, int]:
     """Rows that decode together, and bytes of their keys and values: every row has its own copy of its prompt."""
     tasks = config.tasks
@@ -309,16 +317,16 @@ def _mlx_cache(config: Config, token: int, length: int, budget: int) -> tuple[in
     return rows, rows * 2 * token * (-(-length // 256) * 256)
 
 
-def _torch_cache(config: Config, token: int, length: int, share: int) -> tuple[int, int]:
+def _torch_cache(config: Config, token: int, length: int, share: int, most: int) -> tuple[int, int]:
     """The same, of the phase with the larger cache: a group's prompt is held once, and a group is not parted."""
     tasks, longest, found = config.tasks, completion_tokens(config), [(0, 0)]
     prompt = length - max(longest)
     for groups, size, own in zip(
         (tasks.prompts, tasks.solved), (tasks.proposals_per_prompt, tasks.attempts), longest, strict=True
     ):
-        group = token * (prompt + min(size, ROWS["torch"]) * own)
-        together = max(1, min(groups, ROWS["torch"] // size, share // group))
-        found.append((together * group, together * min(size, ROWS["torch"])))
+        group = token * (prompt + min(size, most) * own)
+        together = max(1, min(groups, most // size, share // group))
+        found.append((together * group, together * min(size, most)))
     cache, rows = max(found)
     return rows, cache
 

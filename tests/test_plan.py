@@ -15,7 +15,6 @@ from azr.plan import (
     RUNTIME,
     SCORES,
     SIBLING_ROWS,
-    TORCH_CACHE,
     completion_tokens,
     largest_micro_batch,
     mlx_rows,
@@ -23,6 +22,8 @@ from azr.plan import (
     planned,
     preflight,
     table,
+    torch_cache_share,
+    torch_rows,
 )  # fmt: skip
 from azr.plan_time import step_seconds, tokens_of
 from azr.policy import attention_dense
@@ -160,12 +161,17 @@ def test_a_model_that_cannot_fit_is_refused() -> None:
         {"prompts": 1, "proposals_per_prompt": 300},
     ],
 )
-def test_the_rows_that_pytorch_decodes_together_are_planned(tasks: dict[str, Any]) -> None:
+@pytest.mark.parametrize("gpu", [0, 12 * GIB, 80 * GIB])
+def test_the_rows_that_pytorch_decodes_together_are_planned(tasks: dict[str, Any], gpu: int) -> None:
     """Against the generator's own cut, with prompts as long as planned."""
-    config = Config(model=ModelConfig(name=EMBEDDED), tasks=TasksConfig.model_validate(tasks))
-    found, token = plan_of(config, LAPTOP), geometry_of(EMBEDDED).cache_bytes(4)
+    config = Config(
+        model=ModelConfig(name=EMBEDDED, generation_precision="float32"), tasks=TasksConfig.model_validate(tasks)
+    )
+    geometry = geometry_of(EMBEDDED)
+    found, token = plan_of(config, replace(LAPTOP, cuda_memory=gpu)), geometry.cache_bytes(4)
     generator = object.__new__(Generator)
-    generator.cache_bytes, generator.token_bytes = TORCH_CACHE, token
+    generator.cache_bytes, generator.token_bytes = torch_cache_share(gpu), token
+    generator.max_rows = torch_rows(gpu, geometry.vocabulary)
     most = []
     for prompts, size, own in zip(
         (config.tasks.prompts, config.tasks.solved),
@@ -184,6 +190,13 @@ def test_a_model_of_unknown_shape_is_not_planned_and_not_refused(tmp_path: Path)
     (tmp_path / "config.json").write_text('{"n_embd": 4}')
     tokens, line = planned(config_of(str(tmp_path), micro_batch=512))
     assert "does not tell the model's shape" in line and tokens == 512
+
+
+def test_a_large_gpu_decodes_more_rows_together_if_their_logits_are_small() -> None:
+    small, large = geometry_of(EMBEDDED).vocabulary, geometry_of(QWEN).vocabulary
+    assert torch_rows(0, small) == torch_rows(12 * GIB, large) == 256
+    assert torch_rows(80 * GIB, small) == 2048
+    assert 1000 < torch_rows(80 * GIB, large) < torch_rows(140 * GIB, large) <= 2048
 
 
 def test_rows_under_mlx_follow_the_share_of_memory() -> None:

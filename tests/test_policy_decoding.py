@@ -49,7 +49,7 @@ def test_fixed_shapes_sample_the_same(policy: TorchPolicy, monkeypatch: pytest.M
 
 
 def test_groups_cut_in_two_keep_their_rows(policy: TorchPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "MAX_ROWS", 3)  # groups of 5 are cut into 3 and 2
+    monkeypatch.setattr(policy.generator, "max_rows", 3)  # groups of 5 are cut into 3 and 2
     sampling = Sampling(9, seed=2)
     moving = policy.generate(PROMPTS, 5, sampling)
     monkeypatch.setattr(generation, "MovingDecoding", GraphDecoding)

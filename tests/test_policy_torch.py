@@ -133,7 +133,7 @@ def test_the_end_token_is_kept_in_the_ids_and_not_in_the_text(tiny: Path) -> Non
 def test_rows_in_several_batches_are_the_same(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = make_policy(tiny)
     together = policy.generate(PROMPTS, 5, Sampling(10, seed=4))
-    monkeypatch.setattr("azr.policy.generation.MAX_ROWS", 3)
+    monkeypatch.setattr(policy.generator, "max_rows", 3)
     apart = policy.generate(PROMPTS, 5, Sampling(10, seed=4))
     ids = [[c.token_ids for c in g.completions] for g in together]
     assert [[c.token_ids for c in g.completions] for g in apart] == ids

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from azr.plan import torch_cache_share
+from azr.plan import torch_cache_share, torch_rows
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
@@ -22,7 +22,6 @@ from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
 
 Tensor = torch.Tensor
-MAX_ROWS = 256
 PREFILL_TOKENS = 4096
 
 
@@ -32,7 +31,7 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.end_ids, self.dtype = model, tokenizer, end_ids, dtype
         gpu = torch.cuda.get_device_properties(0).total_memory if best_device().type == "cuda" else 0
-        self.cache_bytes = torch_cache_share(gpu)
+        self.cache_bytes, self.max_rows = torch_cache_share(gpu), torch_rows(gpu, model.config.vocab_size)
         self.graph: torch.cuda.CUDAGraph | None = None  # the newest, whose memory the next one takes over
         config = model.config
         heads = config.num_attention_heads
@@ -56,16 +55,16 @@ class Generator:
         return [[c for c in done[i * count : (i + 1) * count] if c is not None] for i in range(len(prompts))]
 
     def _chunks(self, prompts: Sequence[tuple[int, ...]], count: int, steps: int) -> list[list[Item]]:
-        """Rows that decode together, within MAX_ROWS and the cache; prompts that share a prefix side by side."""
+        """Rows that decode together, within max_rows and the cache; prompts that share a prefix side by side."""
         chunks: list[list[Item]] = []
-        rows = MAX_ROWS + 1
+        rows = self.max_rows + 1
         longest = 0
         for prompt in sorted(range(len(prompts)), key=lambda i: prompts[i]):
-            for first in range(0, count, MAX_ROWS):
-                size = min(MAX_ROWS, count - first)
+            for first in range(0, count, self.max_rows):
+                size = min(self.max_rows, count - first)
                 longest = max(longest, len(prompts[prompt]))
                 tokens = ((len(chunks[-1]) + 1 if chunks else 1) * longest) + (rows + size) * steps
-                if rows + size > MAX_ROWS or tokens * self.token_bytes > self.cache_bytes:
+                if rows + size > self.max_rows or tokens * self.token_bytes > self.cache_bytes:
                     chunks.append([])
                     rows, longest = 0, len(prompts[prompt])
                 chunks[-1].append(Item(prompt, prompt * count + first, size))
