@@ -119,8 +119,9 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "prompt", "data", "references", "floor", "weight", "mix", "diversity", "rehearsal", "guessing"
-]
+    "vacuity", "band", "prompt", "data", "references", "floor", "weight", "mix", "diversity", "rehearsal", "renewal",
+    "guessing",
+]  # fmt: skip
 
 
 class CurriculumConfig(Section):

@@ -24,6 +24,7 @@ from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
 from azr.records import Attempt, Proposal, Task, Verdict
+from azr.renewal import renew
 from azr.rewards import Shaping
 from azr.rows import AttemptRow, ProposalRow, TaskRow
 from azr.scoring import Scored, score
@@ -113,6 +114,8 @@ def play(s: SelfPlay, step: int) -> None:
     new = [p.task for p in accepted if p.task is not None]
     rng = random.Random(s.seed(step, "choose"))
     again = s.curriculum.rehearse(s.buffer, tasks_config.solved, len(new), rng)
+    if s.curriculum.uses("renewal"):
+        again = renew(again, s.executor, rng)
     tasks = rng.sample(new, min(len(new), tasks_config.solved - len(again))) + again
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
