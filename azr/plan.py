@@ -29,7 +29,7 @@ HEAD_TOKENS = 128  # logits rows at a time, in update.py and mlx_update.py
 HEAD_COPIES, HEAD_COPIES_KL = 8, 5  # arrays of their size at once, and what MLX needs more for the untrained model's
 ROWS = {"torch": 256, "mlx": 64}
 LARGE_GPU_ROWS = 2048
-SIBLING_ROWS, SCORES = 2048, 1 << 27  # of attention_dense.py, on a GPU
+PREFILL_TOKENS = 4096  # of prompts that pass the model together, in generation.py
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
@@ -106,7 +106,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     head = geometry.vocabulary * geometry.hidden * size
     dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
     converted = head if backend == "torch" and not packed and size == 2 else 0  # of float32 masters, while it learns
-    more = _gpu_bytes(geometry, rows, length) if device == "cuda" else 0
+    more = _gpu_bytes(geometry, rows, max(tokens, length, PREFILL_TOKENS), size) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
         more = GAPS[path]
     return Plan(
@@ -249,12 +249,9 @@ def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> 
     return "bfloat16" if phases == {"bfloat16"} else "float32"
 
 
-def _gpu_bytes(geometry: Geometry, rows: int, length: int) -> int:
-    """What only a CUDA GPU holds: the graph's own buffers, and attention's tables of scores (attention_dense.py)."""
-    queries = max(SIBLING_ROWS, length)
-    most = max(SCORES, geometry.heads // geometry.kv_heads * queries * length)  # or those of one key head
-    scores = min(most, geometry.heads * queries * length) * 4
-    return rows * geometry.vocabulary * 4 * 3 + 4 * scores
+def _gpu_bytes(geometry: Geometry, rows: int, tokens: int, size: int) -> int:
+    """What only a CUDA GPU holds: the graph's own buffers, and the mask of a packed row of `tokens`, as it is made."""
+    return rows * geometry.vocabulary * 4 * 3 + tokens**2 * (size + 3)
 
 
 def _weights(geometry: Geometry, backend: str, packed: bool, size: int) -> int:

@@ -13,8 +13,6 @@ from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
 from azr.plan import (
     RUNTIME,
-    SCORES,
-    SIBLING_ROWS,
     completion_tokens,
     largest_micro_batch,
     mlx_rows,
@@ -26,7 +24,6 @@ from azr.plan import (
     torch_rows,
 )  # fmt: skip
 from azr.plan_time import step_seconds, tokens_of
-from azr.policy import attention_dense
 from azr.policy.auto import GIB, UNUSED_GPU, Machine
 from azr.policy.generation import Generator
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
@@ -252,19 +249,14 @@ def test_the_untrained_models_pass_takes_its_time(monkeypatch: pytest.MonkeyPatc
     assert three == pytest.approx(1.5 * two)
 
 
-def test_attentions_tables_are_planned_as_they_are_cut() -> None:
-    assert (attention_dense.SIBLING_ROWS, attention_dense.SCORES["cuda"]) == (SIBLING_ROWS, SCORES)
-
-    def entries(proposal_tokens: int, micro_batch: int = 2048) -> tuple[float, int]:
-        """Planned of one of four tables in float32, and the tokens of the longest row."""
-        tasks = TasksConfig(proposal_tokens=proposal_tokens)
-        train = TrainConfig(micro_batch_tokens=micro_batch)
+def test_the_mask_of_the_longest_row_is_planned_on_a_gpu() -> None:
+    def mask(proposal_tokens: int, micro_batch: int) -> tuple[float, int]:
+        """Bytes planned for it in bfloat16, and the tokens of the longest row."""
+        tasks, train = TasksConfig(proposal_tokens=proposal_tokens), TrainConfig(micro_batch_tokens=micro_batch)
         found = plan_of(Config(model=ModelConfig(name=QWEN), tasks=tasks, train=train), CARD)
-        return (found.runtime - RUNTIME["torch"] - found.rows * 151936 * 12) / 16, found.length
+        return found.runtime - RUNTIME["torch"] - found.rows * 151936 * 12, found.length
 
-    assert entries(500, 16384) == entries(500)  # a longer row is cut into more tables, not larger ones
-    table, length = entries(500)
-    assert table == 32 * SIBLING_ROWS * length
-    assert entries(3000)[0] == SCORES  # as many heads at a time as fit
-    table, length = entries(30000)
-    assert table == 4 * length**2  # the query heads of one key head together
+    assert mask(500, 2048)[0] == 4096**2 * 5  # a prefill's
+    assert mask(500, 8192)[0] == 8192**2 * 5
+    held, length = mask(30000, 2048)
+    assert held == length**2 * 5

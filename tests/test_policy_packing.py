@@ -14,6 +14,7 @@ from azr.policy import attention_dense
 from azr.policy.attention import TreeLayout
 from azr.policy.attention_dense import DenseAttention, siblings
 from azr.policy.attention_flash import FlashAttention, Parts
+from azr.policy.attention_masked import masked_attention, tree_mask
 from azr.policy.packing import Packed, pack, shared_length, split
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), min_size=1, max_size=8)
@@ -61,7 +62,7 @@ def visible(packed: Packed, count: int) -> torch.Tensor:
     return mask
 
 
-def masked_attention(packed: Packed, count: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
+def expected_attention(packed: Packed, count: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
     scores = torch.einsum("qhd,khd->hqk", query, key.repeat_interleave(3, 1)) * 0.25
     chances = scores.masked_fill(~visible(packed, count), float("-inf")).softmax(-1)
     return torch.einsum("hqk,khd->qhd", chances, value.repeat_interleave(3, 1))
@@ -75,6 +76,10 @@ def dense(packed: Packed, query: torch.Tensor, key: torch.Tensor, value: torch.T
     return DenseAttention.apply(query, key, value, siblings(packed), 0.25)
 
 
+def masked(packed: Packed, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
+    return masked_attention(query, key, value, tree_mask(packed, query.dtype), 0.25)
+
+
 def agrees(attention: Any, packed: Packed, count: int, seed: int) -> None:
     """Output and gradients are those of attention with a mask over the whole row."""
     random = torch.Generator().manual_seed(seed)
@@ -83,7 +88,7 @@ def agrees(attention: Any, packed: Packed, count: int, seed: int) -> None:
     weight = torch.randn(tokens, 6, 16, generator=random)
     out = attention(packed, query, key, value)
     ours = torch.autograd.grad((out * weight).sum(), (query, key, value))
-    expected = masked_attention(packed, count, query, key, value)
+    expected = expected_attention(packed, count, query, key, value)
     assert torch.allclose(out, expected, atol=1e-5)
     theirs = torch.autograd.grad((expected * weight).sum(), (query, key, value))
     for mine, reference in zip(ours, theirs, strict=True):
@@ -104,8 +109,19 @@ def test_tree_attention_by_the_kernel_is_masked_attention(
 def test_tree_attention_by_products_is_masked_attention(
     at_a_time: int, batch: list[tuple[int, ...]], min_shared: int, rows: int, seed: int
 ) -> None:
-    with mock.patch.multiple(attention_dense, SCORES={"cpu": at_a_time}, SIBLING_ROWS=rows):
+    with mock.patch.multiple(attention_dense, SCORES=at_a_time, SIBLING_ROWS=rows):
         agrees(dense, pack(batch, min_shared), len(batch), seed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sequences, st.integers(1, 3), st.integers(0, 1000))
+def test_tree_attention_by_a_mask_is_masked_attention(batch: list[tuple[int, ...]], min_shared: int, seed: int) -> None:
+    agrees(masked, pack(batch, min_shared), len(batch), seed)
+
+
+def test_the_kernel_can_read_a_mask_without_copying_it() -> None:
+    mask = tree_mask(pack([tuple(range(37))]), torch.bfloat16)
+    assert mask.shape == (37, 37) and mask.stride() == (48, 1)
 
 
 @pytest.mark.parametrize("at_a_time", [1, 1 << 24])
@@ -118,7 +134,7 @@ def test_products_in_bfloat16_are_as_good_as_bfloat16(at_a_time: int) -> None:
     inputs = [torch.randn(tokens, h, 64, generator=random).bfloat16().requires_grad_() for h in (6, 2, 2)]
     weight = torch.randn(tokens, 6, 64, generator=random).bfloat16()
     exact = [x.detach().float().requires_grad_() for x in inputs]
-    with mock.patch.multiple(attention_dense, SCORES={"cpu": at_a_time}):
+    with mock.patch.multiple(attention_dense, SCORES=at_a_time):
         found = dense(packed, *inputs)
         gradients = torch.autograd.grad((found * weight).sum(), inputs)
     expected = flash(packed, *exact)

@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy import generation
+from azr.policy.attention_masked import tree_mask
 from azr.policy.decoding import Decoding, MovingDecoding
 from azr.policy.graph_decoding import GraphDecoding
 from azr.policy.models import make_tiny_model
@@ -188,7 +189,12 @@ def test_the_packed_gradient_is_the_naive_one(tiny: Path, adapter: str, weightin
     assert metrics["forwarded_tokens"] < sum(len(s.prompt_ids + s.completion_ids) for s in samples) / 2
 
 
-def test_the_gradient_with_the_divergence_is_the_naive_one(tiny: Path) -> None:
+@pytest.mark.parametrize("masked", [False, True])  # as on a GPU
+def test_the_gradient_with_the_divergence_is_the_naive_one(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, masked: bool
+) -> None:
+    if masked:
+        monkeypatch.setattr("azr.policy.attention.Parts", lambda packed: tree_mask(packed, torch.float32))
     policy = make_policy(tiny, kl_weight=0.7)
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))

@@ -1,8 +1,9 @@
 """Attention over packed rows, plugged into any Transformers model that uses its attention interface.
 
-The model sees one row (batch 1) of tokens with explicit positions. Which token may see which is not a mask over the row
-but a tree of ranges (`packing`). Two ways compute it, chosen by what was measured (docs/results.md): a CPU in float32
-takes PyTorch's flash kernel (`attention_flash`), anything else plain products (`attention_dense`).
+The model sees one row (batch 1) of tokens with explicit positions. Which token may see which is a tree of ranges
+(`packing`). What computes it was chosen by measurement (docs/results.md, docs/hardware.md): on a CPU PyTorch's flash
+kernel in float32 (`attention_flash`) and plain products in bfloat16 (`attention_dense`), each range with the ranges
+that it sees; on a GPU one product with a mask over the whole row (`attention_masked`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from transformers import AttentionInterface
 from azr.errors import UserError
 from azr.policy.attention_dense import DenseAttention, siblings
 from azr.policy.attention_flash import FlashAttention, Parts
+from azr.policy.attention_masked import masked_attention, tree_mask
 from azr.policy.packing import Packed
 
 NAME = "azr"  # the attention implementation's name in Transformers
@@ -85,13 +87,17 @@ class TreeLayout:
     def __init__(self, packed: Packed, dtype: torch.dtype, keep: bool = False) -> None:
         self.dtype = dtype
         self.kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
-        flash = dtype == torch.float32 and torch.get_default_device().type == "cpu"
-        self.tree = Parts(packed) if flash else siblings(packed)
+        if torch.get_default_device().type != "cpu":
+            self.tree: Any = tree_mask(packed, dtype)
+        else:
+            self.tree = Parts(packed) if dtype == torch.float32 else siblings(packed)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         query, key, value = query.to(self.dtype), key.to(self.dtype), value.to(self.dtype)
         if self.kept is not None:
             self.kept[layer] = (key, value)
+        if isinstance(self.tree, Tensor):
+            return masked_attention(query, key, value, self.tree, scale)
         attention = FlashAttention if isinstance(self.tree, Parts) else DenseAttention
         out: Tensor = attention.apply(query, key, value, self.tree, scale)
         return out

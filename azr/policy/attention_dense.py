@@ -1,4 +1,4 @@
-"""Attention inside a packed prefix tree by plain products, one softmax a token.
+"""Attention inside a packed prefix tree by plain products, one softmax a token, for a CPU in bfloat16.
 
 The children of one node see the same ancestors, so their queries meet the ancestors' keys in one product, and their own
 keys in another; both go into one table of scores. Scores are rounded to the dtype of the queries, as in eager
@@ -16,8 +16,8 @@ from azr.policy.attention_ranges import PaddedRanges, Range, similar
 from azr.policy.packing import Packed
 
 Tensor = torch.Tensor
-SIBLING_ROWS = 2048  # queries that meet the ancestors' keys together, a head; planned for in plan.py, as the next
-SCORES = {"cpu": 1 << 24, "cuda": 1 << 27}  # entries of one table: on a CPU it should stay in the cache
+SIBLING_ROWS = 2048  # queries that meet the ancestors' keys together, a head
+SCORES = 1 << 24  # entries of one table, which should stay in the cache
 
 
 class Siblings:
@@ -59,10 +59,10 @@ class Siblings:
             target[start:end] += shared[:, first : first + end - start].transpose(0, 1)
             first += end - start
 
-    def heads_at_a_time(self, kv_heads: int, heads: int, device: str) -> Iterator[slice]:
+    def heads_at_a_time(self, kv_heads: int, heads: int) -> Iterator[slice]:
         """Key heads whose scores exist together."""
         each = heads // kv_heads * self.ranges.count * self.ranges.longest * (self.seen + self.ranges.longest)
-        step = max(1, SCORES[device] // each)
+        step = max(1, SCORES // each)
         for first in range(0, kv_heads, step):
             yield slice(first, first + step)
 
@@ -132,7 +132,7 @@ class DenseAttention(torch.autograd.Function):
                 some.queries(query, key.shape[1]), some.keys(key), some.keys(value)
             )  # fmt: skip
             joined = torch.empty_like(q)
-            for heads in some.heads_at_a_time(key.shape[1], query.shape[1], query.device.type):
+            for heads in some.heads_at_a_time(key.shape[1], query.shape[1]):
                 weights = some.weights(q[heads], shared_k[heads], own_k[heads], scale)
                 joined[heads] = some.combine(weights, shared_v[heads], own_v[heads])
             some.store(out, joined)
@@ -151,7 +151,7 @@ class DenseAttention(torch.autograd.Function):
             q, g = some.queries(query, kv_heads), some.queries(grads[0], kv_heads, zero_padding=True)
             (shared_k, own_k), (shared_v, own_v) = some.keys(key), some.keys(value)
             slope_q = torch.empty_like(q)
-            for heads in some.heads_at_a_time(kv_heads, query.shape[1], query.device.type):
+            for heads in some.heads_at_a_time(kv_heads, query.shape[1]):
                 keys = shared_k[heads], own_k[heads]
                 weights = some.weights(q[heads], *keys, ctx.scale)
                 some.store_keys(grad_v[:, heads], *some.gather(weights, g[heads]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from azr.plan import torch_cache_share, torch_rows
+from azr.plan import PREFILL_TOKENS, torch_cache_share, torch_rows
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
@@ -22,7 +22,6 @@ from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
 
 Tensor = torch.Tensor
-PREFILL_TOKENS = 4096
 
 
 class Generator:
