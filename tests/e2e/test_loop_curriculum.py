@@ -48,6 +48,16 @@ def test_the_curriculum_rehearses_buffered_tasks(play: Any, tmp_path: Path) -> N
     assert old and all((row["step"], row["task_id"]) in attempts for row in old)  # fresh ones
 
 
+def test_what_is_rehearsed_is_the_program_with_a_new_input(play: Any, tmp_path: Path) -> None:
+    play(
+        inventive, curriculum={"enabled": True, "means": ["rehearsal", "renewal"], "rehearsal": 0.5}, train={"steps": 6}
+    )
+    tasks = rows(tmp_path)["tasks"]
+    inputs = {row["program"]: json.loads(row["pairs"])[0] for row in tasks if row["origin"] == "proposed"}
+    again = [(inputs[row["program"]], json.loads(row["pairs"])[0]) for row in tasks if row["origin"] == "buffer"]
+    assert again and all(old != new for old, new in again)
+
+
 def test_without_any_mean_the_curriculum_only_watches(play: Any, tmp_path: Path) -> None:
     """Its rows are those of the plain loop, apart from its own numbers."""
     plain, watched = tmp_path / "plain", tmp_path / "watched"

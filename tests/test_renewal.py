@@ -1,0 +1,95 @@
+"""New inputs for buffered tasks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azr.executor import Executor, encode, parse_arguments
+from azr.records import Pair, Task, TaskType
+from azr.renewal import new_input, renew
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
+literals = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+        | st.sets(st.integers() | st.text(max_size=3), max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def task(program: str, arguments: str, value: object, kind: TaskType = "abduction") -> Task:
+    return Task(kind, program, (Pair(arguments, repr(value), encode(value)),))
+
+
+def shape(value: Any) -> Any:
+    """What a new value keeps: the type, and of the numbers their digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "int", value < 0, len(str(abs(value)))
+    return type(value).__name__
+
+
+@given(st.lists(literals, min_size=1, max_size=3), st.integers(0, 1000))
+def test_a_new_input_has_the_same_types_and_the_same_seed_gives_the_same(arguments: list[Any], seed: int) -> None:
+    from azr.executor.values import render
+
+    text = ", ".join(map(render, arguments))
+    found = new_input(text, random.Random(seed))
+    assert found == new_input(text, random.Random(seed))
+    assert [shape(value) for value in parse_arguments(found)] == [shape(value) for value in arguments]
+
+
+def test_what_is_equal_in_an_input_stays_equal() -> None:
+    kept = 0
+    for seed in range(200):
+        word, letter, numbers = parse_arguments(new_input("'banana', 'n', [3, 30, 3]", random.Random(seed)))
+        if len(word) == 6 and sorted(map(word.count, set(word))) == [1, 2, 3] and len(letter) == 1:
+            kept += word.count(letter) == 2
+        if len(numbers) == 3 and len(str(numbers[1])) == 2:
+            assert numbers[0] == numbers[2] or 3 in numbers
+    assert kept > 40
+
+
+def test_inputs_differ_from_draw_to_draw() -> None:
+    rng = random.Random(0)
+    assert len({new_input("[1, 2, 3]", rng) for _ in range(100)}) > 60
+    assert len({new_input("'hello'", rng) for _ in range(100)}) > 80
+
+
+def test_the_sandbox_says_what_the_program_returns_for_it(executor: Executor) -> None:
+    old = task("def f(s, n):\n    return s.upper() * n", "'ab', 3", "ABABAB")
+    [new] = renew([old], executor, random.Random(1))
+    assert (new.type, new.program) == (old.type, old.program) and new.id != old.id
+    word, times = parse_arguments(new.pairs[0].input)
+    assert new.pairs[0].gold == encode(word.upper() * times) and new.pairs[0].output == repr(word.upper() * times)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(n):\n    return {1: 2}[n]",  # raises on any other
+        "import random\ndef f(n):\n    return 7 if n == 1 else random.random()",  # differs from run to run
+    ],
+)
+def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor) -> None:
+    old = task(program, "1", 2)
+    seen = {renew([old], executor, random.Random(seed))[0].pairs[0].input for seed in range(4)}
+    assert seen == {"1"}
+
+
+def test_tasks_keep_their_order_and_induction_its_inputs(executor: Executor) -> None:
+    one = task("def f(n):\n    return n + 1", "10", 11)
+    two = task("def f(n):\n    return n + 2", "10", 12, "induction")
+    three = task("def f(n):\n    return -n", "10", -10, "deduction")
+    found = renew([one, two, three], executor, random.Random(0))
+    assert [t.program for t in found] == [t.program for t in (one, two, three)]
+    assert found[1] == two and found[0] != one and found[2] != three
+    assert renew([], executor, random.Random(0)) == []
