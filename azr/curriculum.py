@@ -256,20 +256,27 @@ class Curriculum:
 
     # --- what to solve -----------------------------------------------------------------------------------------------
 
-    def rehearse(self, buffer: Buffer, solved: int, new: int, rng: random.Random) -> list[Task]:
-        """Buffered tasks for fresh attempts, beside the `new` tasks of a step that solves `solved`: a share whose last
-        solve rate was in the band (widened by an eighth), and as many as are missing, such tasks more often."""
+    def rehearse(self, buffer: Buffer, solved: int, new: int, rng: random.Random) -> list[Entry]:
+        """Buffered tasks for fresh attempts, beside the `new` tasks of a step that solves `solved`.
+
+        A share of tasks whose last solve rate was in the band (widened by an eighth): each type's part, filled up with
+        those between 0 and 1, and what is left of it for any type. And as many as are missing, such tasks more often.
+        """
         pool = [entry for kind in self.types for entry in buffer.entries(kind) if entry.step >= 0]
         if not self.uses("rehearsal"):
-            return [e.task for e in rng.sample(pool, max(0, min(len(pool), solved - new)))]
+            return rng.sample(pool, max(0, min(len(pool), solved - new)))
         kinds = [(entry.task.type, datatypes.first_type(entry.task)) for entry in pool]
         crowds = Counter(kinds)
         weights = [self._promise(e) - math.log(crowds[kind]) / 2 for e, kind in zip(pool, kinds, strict=True)]
         drawn = _drawn(pool, weights, rng)
         share = round(self.config.rehearsal * solved)
-        chosen = [entry for entry in drawn if self._was_in_band(entry)][:share]
-        rest = [entry for entry in drawn if entry not in chosen][: max(0, solved - new - len(chosen))]
-        return [entry.task for entry in chosen + rest]
+        chosen: list[Entry] = []
+        for number, kind in enumerate(self.types):
+            some = [e for e in drawn if e.task.type == kind and e.solve_rate is not None and 0 < e.solve_rate < 1]
+            some.sort(key=self._was_in_band, reverse=True)  # stable
+            chosen += some[: share * (number + 1) // len(self.types) - share * number // len(self.types)]
+        chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][: share - len(chosen)]
+        return chosen + [e for e in drawn if e not in chosen][: max(0, solved - new - len(chosen))]
 
     def _was_in_band(self, entry: Entry) -> bool:
         low, high = self.config.band_low - 0.125, self.config.band_high + 0.125

@@ -1,9 +1,10 @@
 """New inputs for buffered tasks, so that what is rehearsed is the program and not its answer.
 
 A small model writes the same few inputs again and again, and then knows them by heart: `[1, 2, 3]` is the input of a
-seventh of its abduction tasks. Here an input is changed at random, types and sizes kept: letters become other letters
-and numbers others with as many digits, the same ones everywhere in the input, so that what stands in a text is still
-in it. The sandbox says what the program returns for the new input.
+seventh of its abduction tasks. Here an input is changed at random, types kept: letters become other letters and numbers
+others, the same ones everywhere in the input, so that what stands in a text is still in it. Where the last attempts
+were below the band the new input is shorter than the task's own, above the band it is longer. The sandbox says what the
+program returns for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from azr.buffer import Entry
 from azr.executor import Executor, Status, ValidationRequest
 from azr.executor.literals import parse_arguments
 from azr.executor.values import render
@@ -21,41 +23,48 @@ from azr.records import Task
 
 CANDIDATES = 4  # new inputs tried for a task; on some the program raises
 CHANGED = 0.7  # of the letters and numbers
-RESHAPED = 0.5  # of the texts and lists: one element more or fewer, or another order
+RESHAPED = 0.5  # of the texts and lists, in the band: one item more or fewer, or another order
 
 
-def renew(tasks: Sequence[Task], executor: Executor, rng: random.Random) -> list[Task]:
+def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executor, rng: random.Random) -> list[Task]:
     """Each task with a new input on which its program runs well, or as it is where none of a few does.
 
     Induction tasks stay: their inputs were chosen to belong together.
     """
+    tasks = [entry.task for entry in entries]
     asked = [
-        (index, new_input(task.pairs[0].input, rng)) for index, task in enumerate(tasks) for _ in range(CANDIDATES)
+        (index, new_input(entry.task.pairs[0].input, growth(entry.solve_rate, band), rng))
+        for index, entry in enumerate(entries)
+        for _ in range(CANDIDATES)
     ]
     asked = [(index, text) for index, text in asked if _is_new(tasks[index], text)]
     results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in asked])
-    renewed = list(tasks)
     for (index, _), result in reversed(list(zip(asked, results, strict=True))):
         if result.status is Status.OK:
-            renewed[index] = replace(tasks[index], pairs=result.pairs)
-    return renewed
+            tasks[index] = replace(entries[index].task, pairs=result.pairs)
+    return tasks
 
 
 def _is_new(task: Task, text: str) -> bool:
     return task.type != "induction" and text != task.pairs[0].input
 
 
-def new_input(text: str, rng: random.Random) -> str:
+def growth(rate: float | None, band: tuple[float, float]) -> int:
+    """-1 for a shorter input, 0 for one of about the same size, 1 for a longer one."""
+    return 0 if rate is None else (rate > band[1]) - (rate < band[0])
+
+
+def new_input(text: str, growth: int, rng: random.Random) -> str:
     """An argument list like this one: the same types, other letters and numbers. Raises NotALiteral."""
-    change = _Change(rng)
+    change = _Change(growth, rng)
     return ", ".join(render(change.value(argument)) for argument in parse_arguments(text))
 
 
 class _Change:
     """One change of a whole input: what is equal in it stays equal."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+    def __init__(self, growth: int, rng: random.Random) -> None:
+        self.growth, self.rng = growth, rng
         self.known: dict[tuple[type, Any], Any] = {}
 
     def value(self, value: Any) -> Any:
@@ -67,7 +76,7 @@ class _Change:
         if kind in (set, frozenset):
             return kind(self.value(item) for item in sorted(value, key=render))
         if kind is dict:
-            return {self.value(key): self.value(item) for key, item in value.items()}
+            return {self.value(key): self.value(item) for key, item in self._fewer(list(value.items()))}
         if kind in (bool, int, float):
             return self._once(value, self._number)
         return value
@@ -90,16 +99,37 @@ class _Change:
         if isinstance(value, float):
             return self._number(int(value)) + self.rng.randrange(4) / 4 if abs(value) < 1e9 else value
         digits = len(str(abs(value)))
+        if self.growth < 0:
+            digits = self.rng.randint(1, digits)
         other = self.rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
         return -other if value < 0 else other
 
     def _reshaped(self, items: list[Any], other: Callable[[Any], Any]) -> list[Any]:
-        """Half the time one item fewer, one more like one of them, or all in another order."""
-        if len(items) < 2 or self.rng.random() >= RESHAPED:
+        """Fewer items or more, by `growth`; else half the time one fewer, one more, or all in another order.
+
+        An item that is added is like one of them.
+        """
+        if len(items) < 2 or self.growth < 0:
+            return self._fewer(items)
+        if self.growth > 0:
+            more = self.rng.randint(1, max(1, len(items) // 2))
+        elif self.rng.random() < RESHAPED:
+            more = self.rng.randrange(-1, 2)
+        else:
             return items
-        how, place = self.rng.randrange(3), self.rng.randrange(len(items))
-        if how == 0:
+        if more < 0:
+            place = self.rng.randrange(len(items))
             return items[:place] + items[place + 1 :]
-        if how == 1:
-            return [*items[:place], other(items[place]), *items[place:]]
-        return self.rng.sample(items, len(items))
+        if more == 0:
+            return self.rng.sample(items, len(items))
+        for _ in range(more):
+            place = self.rng.randrange(len(items))
+            items = [*items[:place], other(items[place]), *items[place:]]
+        return items
+
+    def _fewer(self, items: list[Any]) -> list[Any]:
+        """Some of the items, in their order, where the input is to be shorter; all of them else."""
+        if len(items) < 2 or self.growth >= 0:
+            return items
+        kept = self.rng.sample(range(len(items)), self.rng.randint(1, len(items) - 1))
+        return [items[place] for place in sorted(kept)]

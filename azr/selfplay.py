@@ -113,9 +113,9 @@ def play(s: SelfPlay, step: int) -> None:
     accepted = [p for p, shaping in zip(proposals, shapings, strict=True) if is_accepted(p, shaping)]
     new = [p.task for p in accepted if p.task is not None]
     rng = random.Random(s.seed(step, "choose"))
-    again = s.curriculum.rehearse(s.buffer, tasks_config.solved, len(new), rng)
-    if s.curriculum.uses("renewal"):
-        again = renew(again, s.executor, rng)
+    entries = s.curriculum.rehearse(s.buffer, tasks_config.solved, len(new), rng)
+    band = s.config.curriculum.band_low, s.config.curriculum.band_high
+    again = renew(entries, band, s.executor, rng) if s.curriculum.uses("renewal") else [e.task for e in entries]
     tasks = rng.sample(new, min(len(new), tasks_config.solved - len(again))) + again
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from azr.constructs import CONSTRUCTS
 from azr.curriculum import Curriculum, Level, reached
 from azr.errors import UserError
 from azr.prompts import NO_WISH
-from azr.records import TASK_TYPES
+from azr.records import TASK_TYPES, TaskType
 
 RATES = st.floats(0, 1)
 
@@ -214,15 +215,32 @@ def test_the_seed_is_shown_by_the_plain_loop_only() -> None:
     assert len(curriculum().references("deduction", buffer, 4, random.Random(0))) == 1
 
 
+def rehearsing(share: float, *types: TaskType) -> Curriculum:
+    config = CurriculumConfig(enabled=True, means=("rehearsal",), rehearsal=share)
+    return Curriculum(config, types)
+
+
 def test_rehearsed_are_buffered_tasks_that_were_in_the_band() -> None:
     buffer = Buffer(64)
     rates = (0.0, 0.25, 0.375, 0.5, 0.875, None)
     for i, (program, rate) in enumerate(zip(PROGRAMS, rates, strict=True)):
         buffer.add(task(program), i, rate)
-    found = curriculum("rehearsal", rehearsal=0.5).rehearse(buffer, 16, 16, random.Random(0))
-    assert {t.program for t in found} == {PROGRAMS[2], PROGRAMS[3]}  # 0.275 to 0.825
-    assert len(curriculum("rehearsal", rehearsal=0.0625).rehearse(buffer, 16, 16, random.Random(0))) == 1
+    found = rehearsing(0.125, "deduction").rehearse(buffer, 16, 16, random.Random(0))
+    assert {e.task.program for e in found} == {PROGRAMS[2], PROGRAMS[3]}  # 0.275 to 0.825
+    found = rehearsing(0.5, "deduction").rehearse(buffer, 16, 16, random.Random(0))
+    assert {e.task.program for e in found} == set(PROGRAMS[1:5])  # too few of those: the others between 0 and 1
+    assert len(rehearsing(0.0625, "deduction").rehearse(buffer, 16, 16, random.Random(0))) == 1
     assert curriculum().rehearse(buffer, 16, 16, random.Random(0)) == []
+
+
+def test_each_type_has_its_part_of_the_rehearsals() -> None:
+    buffer = Buffer(64)
+    counts: dict[TaskType, int] = {"deduction": 3, "abduction": 20}
+    for kind, count in counts.items():
+        for i in range(count):
+            buffer.add(task(f"def f(x):\n    return x + {i}", kind), 1, 0.5)
+    found = rehearsing(0.5, "deduction", "abduction").rehearse(buffer, 16, 16, random.Random(0))
+    assert Counter(e.task.type for e in found) == {"deduction": 3, "abduction": 5}  # what one lacks the other gets
 
 
 @pytest.mark.parametrize("means", [(), ("rehearsal",)])
@@ -234,7 +252,7 @@ def test_a_step_solves_as_many_tasks_as_it_should_where_there_are_so_many(
     for i, program in enumerate(PROGRAMS):
         buffer.add(task(program), i, i / (len(PROGRAMS) - 1))
     again = curriculum(*means).rehearse(buffer, solved, new, random.Random(seed))
-    assert len({t.id for t in again}) == len(again) <= solved
+    assert len({e.task.id for e in again}) == len(again) <= solved
     assert len(again) + min(new, solved - len(again)) == min(solved, new + len(PROGRAMS))
 
 
@@ -244,7 +262,7 @@ def test_what_fills_up_a_step_is_seldom_hopeless_and_of_all_types_of_data() -> N
         buffer.add(task(f"def f(x):\n    return x + {i}"), 0, 0.0 if i < 30 else 0.5)
     for i in range(6):
         buffer.add(task(f"def f(x):\n    return x[{i}:]", text=f"'{i}bcd'"), 0, 0.5)
-    drawn = [t for seed in range(200) for t in found.rehearse(buffer, 6, 0, random.Random(seed))]
+    drawn = [e.task for seed in range(200) for e in found.rehearse(buffer, 6, 0, random.Random(seed))]
     rates = {entry.task.id: entry.solve_rate for entry in buffer.entries("deduction")}
     hopeless = sum(rates[t.id] == 0.0 for t in drawn) / len(drawn)
     texts = sum("[" in t.program for t in drawn) / len(drawn)

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azr.buffer import Entry
 from azr.executor import Executor, encode, parse_arguments
+from azr.executor.values import render
 from azr.records import Pair, Task, TaskType
-from azr.renewal import new_input, renew
+from azr.renewal import growth, new_input, renew
 
+BAND = (0.4, 0.7)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
 literals = st.recursive(
     scalars,
@@ -30,6 +33,10 @@ def task(program: str, arguments: str, value: object, kind: TaskType = "abductio
     return Task(kind, program, (Pair(arguments, repr(value), encode(value)),))
 
 
+def entry(of: Task, rate: float | None = None) -> Entry:
+    return Entry(of, 1, rate)
+
+
 def shape(value: Any) -> Any:
     """What a new value keeps: the type, and of the numbers their digits."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -39,18 +46,16 @@ def shape(value: Any) -> Any:
 
 @given(st.lists(literals, min_size=1, max_size=3), st.integers(0, 1000))
 def test_a_new_input_has_the_same_types_and_the_same_seed_gives_the_same(arguments: list[Any], seed: int) -> None:
-    from azr.executor.values import render
-
     text = ", ".join(map(render, arguments))
-    found = new_input(text, random.Random(seed))
-    assert found == new_input(text, random.Random(seed))
+    found = new_input(text, 0, random.Random(seed))
+    assert found == new_input(text, 0, random.Random(seed))
     assert [shape(value) for value in parse_arguments(found)] == [shape(value) for value in arguments]
 
 
 def test_what_is_equal_in_an_input_stays_equal() -> None:
     kept = 0
     for seed in range(200):
-        word, letter, numbers = parse_arguments(new_input("'banana', 'n', [3, 30, 3]", random.Random(seed)))
+        word, letter, numbers = parse_arguments(new_input("'banana', 'n', [3, 30, 3]", 0, random.Random(seed)))
         if len(word) == 6 and sorted(map(word.count, set(word))) == [1, 2, 3] and len(letter) == 1:
             kept += word.count(letter) == 2
         if len(numbers) == 3 and len(str(numbers[1])) == 2:
@@ -60,13 +65,24 @@ def test_what_is_equal_in_an_input_stays_equal() -> None:
 
 def test_inputs_differ_from_draw_to_draw() -> None:
     rng = random.Random(0)
-    assert len({new_input("[1, 2, 3]", rng) for _ in range(100)}) > 60
-    assert len({new_input("'hello'", rng) for _ in range(100)}) > 80
+    assert len({new_input("[1, 2, 3]", 0, rng) for _ in range(100)}) > 60
+    assert len({new_input("'hello'", 0, rng) for _ in range(100)}) > 80
+
+
+def test_below_the_band_inputs_are_shorter_and_above_it_longer() -> None:
+    assert [growth(rate, BAND) for rate in (None, 0.0, 0.4, 0.5, 0.7, 1.0)] == [0, -1, 0, 0, 0, 1]
+    for seed in range(50):
+        short, long = (
+            parse_arguments(new_input("'hello', [1, 20, 300], {'a': 1, 'b': 2}, 400", way, random.Random(seed)))
+            for way in (-1, 1)
+        )
+        assert 1 <= len(short[0]) < 5 < len(long[0]) and 1 <= len(short[1]) < 3 < len(long[1])
+        assert len(short[2]) == 1 and 0 <= short[3] < 1000 and 100 <= long[3] < 1000
 
 
 def test_the_sandbox_says_what_the_program_returns_for_it(executor: Executor) -> None:
     old = task("def f(s, n):\n    return s.upper() * n", "'ab', 3", "ABABAB")
-    [new] = renew([old], executor, random.Random(1))
+    [new] = renew([entry(old)], BAND, executor, random.Random(1))
     assert (new.type, new.program) == (old.type, old.program) and new.id != old.id
     word, times = parse_arguments(new.pairs[0].input)
     assert new.pairs[0].gold == encode(word.upper() * times) and new.pairs[0].output == repr(word.upper() * times)
@@ -81,7 +97,7 @@ def test_the_sandbox_says_what_the_program_returns_for_it(executor: Executor) ->
 )
 def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor) -> None:
     old = task(program, "1", 2)
-    seen = {renew([old], executor, random.Random(seed))[0].pairs[0].input for seed in range(4)}
+    seen = {renew([entry(old)], BAND, executor, random.Random(seed))[0].pairs[0].input for seed in range(4)}
     assert seen == {"1"}
 
 
@@ -89,7 +105,7 @@ def test_tasks_keep_their_order_and_induction_its_inputs(executor: Executor) -> 
     one = task("def f(n):\n    return n + 1", "10", 11)
     two = task("def f(n):\n    return n + 2", "10", 12, "induction")
     three = task("def f(n):\n    return -n", "10", -10, "deduction")
-    found = renew([one, two, three], executor, random.Random(0))
+    found = renew([entry(t) for t in (one, two, three)], BAND, executor, random.Random(0))
     assert [t.program for t in found] == [t.program for t in (one, two, three)]
     assert found[1] == two and found[0] != one and found[2] != three
-    assert renew([], executor, random.Random(0)) == []
+    assert renew([], BAND, executor, random.Random(0)) == []
