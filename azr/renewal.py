@@ -33,11 +33,11 @@ def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executo
     """
     tasks = [entry.task for entry in entries]
     asked = [
-        (index, new_input(entry.task.pairs[0].input, growth(entry.solve_rate, band), rng))
+        (index, text)
         for index, entry in enumerate(entries)
-        for _ in range(CANDIDATES)
+        if entry.task.type != "induction"
+        for text in _candidates(entry.task.pairs[0].input, growth(entry.solve_rate, band), rng)
     ]
-    asked = [(index, text) for index, text in asked if _is_new(tasks[index], text)]
     results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in asked])
     for (index, _), result in reversed(list(zip(asked, results, strict=True))):
         if result.status is Status.OK:
@@ -45,8 +45,12 @@ def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executo
     return tasks
 
 
-def _is_new(task: Task, text: str) -> bool:
-    return task.type != "induction" and text != task.pairs[0].input
+def _candidates(text: str, growth: int, rng: random.Random) -> list[str]:
+    """Other inputs; none of one that cannot be written, as of numbers with thousands of digits."""
+    try:
+        return [other for other in (new_input(text, growth, rng) for _ in range(CANDIDATES)) if other != text]
+    except ValueError:
+        return []
 
 
 def growth(rate: float | None, band: tuple[float, float]) -> int:
@@ -55,7 +59,7 @@ def growth(rate: float | None, band: tuple[float, float]) -> int:
 
 
 def new_input(text: str, growth: int, rng: random.Random) -> str:
-    """An argument list like this one: the same types, other letters and numbers. Raises NotALiteral."""
+    """An argument list like this one: the same types, other letters and numbers. Raises ValueError."""
     change = _Change(growth, rng)
     return ", ".join(render(change.value(argument)) for argument in parse_arguments(text))
 

@@ -101,6 +101,11 @@ def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor
     assert seen == {"1"}
 
 
+def test_a_number_too_long_to_be_written_out_stays(executor: Executor) -> None:
+    old = task("def f(n):\n    return n % 10", "0x" + "f" * 4000, 5)
+    assert renew([entry(old)], BAND, executor, random.Random(0)) == [old]
+
+
 def test_tasks_keep_their_order_and_induction_its_inputs(executor: Executor) -> None:
     one = task("def f(n):\n    return n + 1", "10", 11)
     two = task("def f(n):\n    return n + 2", "10", 12, "induction")
