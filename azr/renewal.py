@@ -18,11 +18,13 @@ from typing import Any
 from azr.buffer import Entry
 from azr.executor import Executor, Status, ValidationRequest
 from azr.executor.literals import parse_arguments
-from azr.executor.values import render
-from azr.records import Task
+from azr.executor.values import NotAValue, TooLarge, render
+from azr.records import Pair, Task
 
 CANDIDATES = 4  # new inputs tried for a task; on some the program raises
 CHANGED = 0.7  # of the letters and numbers
+RESHAPABLE = 2  # levels of an argument whose length may change: nested further, growth would multiply without bound
+ROOM = 20  # characters that a new input and output may have beyond twice the task's own
 RESHAPED = 0.5  # of the texts and lists, in the band: one item more or fewer, or another order
 
 
@@ -40,17 +42,22 @@ def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executo
     ]
     results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in asked])
     for (index, _), result in reversed(list(zip(asked, results, strict=True))):
-        if result.status is Status.OK:
+        if result.status is Status.OK and _size(result.pairs[0]) <= 2 * _size(entries[index].task.pairs[0]) + ROOM:
             tasks[index] = replace(entries[index].task, pairs=result.pairs)
     return tasks
 
 
 def _candidates(text: str, growth: int, rng: random.Random) -> list[str]:
-    """Other inputs; none of one that cannot be written, as of numbers with thousands of digits."""
+    """Other inputs; none of one that cannot be written, as of numbers with thousands of digits, or sets too deep."""
     try:
         return [other for other in (new_input(text, growth, rng) for _ in range(CANDIDATES)) if other != text]
-    except ValueError:
+    except (ValueError, NotAValue, TooLarge):
         return []
+
+
+def _size(pair: Pair) -> int:
+    """Characters of a task's input and output: both stand in prompts, or are to be answered."""
+    return len(pair.input) + len(pair.output)
 
 
 def growth(rate: float | None, band: tuple[float, float]) -> int:
@@ -70,8 +77,15 @@ class _Change:
     def __init__(self, growth: int, rng: random.Random) -> None:
         self.growth, self.rng = growth, rng
         self.known: dict[tuple[type, Any], Any] = {}
+        self.depth = 0
 
     def value(self, value: Any) -> Any:
+        self.depth += 1
+        changed = self._changed(value)
+        self.depth -= 1
+        return changed
+
+    def _changed(self, value: Any) -> Any:
         kind = type(value)
         if kind is str:
             return "".join(self._reshaped([self._once(c, self._character) for c in value], self._character))
@@ -113,6 +127,8 @@ class _Change:
 
         An item that is added is like one of them.
         """
+        if self.depth > RESHAPABLE:
+            return items
         if len(items) < 2 or self.growth < 0:
             return self._fewer(items)
         if self.growth > 0:

@@ -101,6 +101,22 @@ def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor
     assert seen == {"1"}
 
 
+def test_nested_inputs_grow_within_bounds() -> None:
+    text = "[" * 20 + "1, 2]" + ", 3]" * 19
+    assert max(len(new_input(text, 1, random.Random(seed))) for seed in range(20)) < 6 * len(
+        text
+    )  # two levels that at most double, and numbers
+
+
+def test_a_set_too_deep_to_be_ordered_and_an_output_that_runs_away_leave_the_task(executor: Executor) -> None:
+    deep = task("def f(s):\n    return 1", "{" + "(" * 8 + "1, 2" + ",)" * 8 + ", (2, 3)}", 1)
+    wide = task("def f(n):\n    return [0] * n ** 3", "1", [0])
+    for seed in range(10):
+        renew([entry(deep, 1.0)], BAND, executor, random.Random(seed))
+        [found] = renew([entry(wide)], BAND, executor, random.Random(seed))
+        assert len(found.pairs[0].output) <= 30
+
+
 def test_a_number_too_long_to_be_written_out_stays(executor: Executor) -> None:
     old = task("def f(n):\n    return n % 10", "0x" + "f" * 4000, 5)
     assert renew([entry(old)], BAND, executor, random.Random(0)) == [old]
