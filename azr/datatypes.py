@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-from azr.executor import NotALiteral, parse_arguments, parse_literal
+from azr.executor import NotALiteral, parse_arguments, parse_literal, render
 from azr.records import Task
 
 # Names of a first argument by its type, in the mix that is asked for. A small model writes its program after the name:
@@ -55,12 +55,12 @@ def first_type(task: Task) -> str:
 
 @lru_cache(maxsize=16_384)
 def first_argument(inputs: str) -> str:
-    """The first value of an argument list, as `repr` writes it; empty where there is none."""
+    """The first value of an argument list, written alike in every process (sets too); empty where there is none."""
     try:
         arguments = parse_arguments(inputs)
     except NotALiteral:
         return inputs
-    return repr(arguments[0]) if arguments else ""
+    return render(arguments[0]) if arguments else ""
 
 
 @lru_cache(maxsize=16_384)

@@ -2,9 +2,9 @@
 
 A small model writes the same few inputs again and again, and then knows them by heart: `[1, 2, 3]` is the input of a
 seventh of its abduction tasks. Here an input is changed at random, types kept: letters become other letters and numbers
-others, the same ones everywhere in the input, so that what stands in a text is still in it. Where the last attempts
-were below the band the new input is shorter than the task's own, above the band it is longer. The sandbox says what the
-program returns for it.
+others, equal ones equal ones, so that what stands in a text mostly still stands in it. Where the last attempts were
+below the band texts, lists and dicts are shorter than in the task's own input, above it texts and lists are longer. The
+sandbox says what the program returns for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from azr.buffer import Entry
 from azr.executor import Executor, Status, ValidationRequest
 from azr.executor.literals import parse_arguments
-from azr.executor.values import NotAValue, TooLarge, render
+from azr.executor.values import TooLarge, render
 from azr.records import Pair, Task
 
 CANDIDATES = 4  # new inputs tried for a task; on some the program raises
@@ -48,10 +48,11 @@ def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executo
 
 
 def _candidates(text: str, growth: int, rng: random.Random) -> list[str]:
-    """Other inputs; none of one that cannot be written, as of numbers with thousands of digits, or sets too deep."""
+    """Other inputs; none of one that cannot be written, as of numbers with thousands of digits, or sets too large."""
     try:
-        return [other for other in (new_input(text, growth, rng) for _ in range(CANDIDATES)) if other != text]
-    except (ValueError, NotAValue, TooLarge):
+        own = ", ".join(map(render, parse_arguments(text)))
+        return [other for other in (new_input(text, growth, rng) for _ in range(CANDIDATES)) if other != own]
+    except (ValueError, TooLarge):
         return []
 
 
@@ -66,7 +67,7 @@ def growth(rate: float | None, band: tuple[float, float]) -> int:
 
 
 def new_input(text: str, growth: int, rng: random.Random) -> str:
-    """An argument list like this one: the same types, other letters and numbers. Raises ValueError."""
+    """An argument list like this one: the same types, other letters and numbers. Raises ValueError, TooLarge."""
     change = _Change(growth, rng)
     return ", ".join(render(change.value(argument)) for argument in parse_arguments(text))
 

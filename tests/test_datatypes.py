@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azr.datatypes import same_kind, shares, signature, suits
+from azr.datatypes import first_argument, same_kind, shares, signature, suits
 from azr.records import Pair, Task
 
 
@@ -67,3 +67,8 @@ def test_the_name_of_an_argument_stands_for_its_type(argument: str, inputs: str,
 )
 def test_kinds_of_literals(one: str, other: str, expected: bool) -> None:
     assert same_kind(one, other) is same_kind(other, one) is expected
+
+
+def test_a_first_argument_is_written_alike_in_every_process() -> None:
+    assert first_argument("{'c', 'a', 'b'}, 1") == "{'a', 'b', 'c'}"  # whatever the order of hashes
+    assert first_argument("[1,2]") == "[1, 2]" and first_argument("") == ""

@@ -91,12 +91,12 @@ class Updater:
             weights += sample.weights(weight)
             temperatures += [sample.temperature] * count
         ids, positions = torch.tensor(packed.tokens), torch.tensor(packed.positions)
-        before = None
+        layout, before = TreeLayout(packed, self.dtype), None
         if self.train.kl_weight:
             with torch.no_grad(), self.without_adapter():
-                before = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
+                before = hidden_states(self.model, layout, ids, positions)
         with torch.enable_grad():
-            out = hidden_states(self.model, TreeLayout(packed, self.dtype), ids, positions)
+            out = hidden_states(self.model, layout, ids, positions)
             columns = [torch.tensor(x) for x in (rows, targets)]
             columns += [torch.tensor(x, dtype=torch.float32) for x in (generator, advantages, weights, temperatures)]
             grad = torch.zeros_like(out)
