@@ -120,7 +120,7 @@ class TasksConfig(Section):
 
 Mean = Literal[
     "vacuity", "band", "prompt", "data", "references", "floor", "weight", "mix", "diversity", "rehearsal", "renewal",
-    "guessing",
+    "easing", "guessing",
 ]  # fmt: skip
 
 

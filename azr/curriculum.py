@@ -14,10 +14,13 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
 - floor: a task below the target difficulty earns less
 - weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
-- mix: a type whose tasks are solved too easily gets fewer prompts
+- mix: a type whose tasks are solved too easily gets fewer prompts; of one whose new tasks are too hard more of what is
+  solved is rehearsed, as most of its new tasks teach nothing
 - diversity: a bonus for distance to the references, rare constructs and types of data, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band; so are most of those that fill up a
   step with few new tasks
+- renewal: what is rehearsed has a new input (renewal.py)
+- easing: below level 1 new tasks are solved at a shorter input, the likelier the lower the level
 - guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
@@ -40,6 +43,7 @@ from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.prompts import NO_WISH, Wish
 from azr.records import TASK_TYPES, Difficulty, Proposal, Task, TaskType
+from azr.renewal import growth
 from azr.rewards import Shaping, in_band
 from azr.vacuity import grams, similarity
 
@@ -48,6 +52,7 @@ GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
 SMOOTHING = 0.3  # weight of the newest step's solve rate and share of valid proposals
 FORMED = 0.4  # smoothed share of valid proposals from which a type has learnt the form
 ASKING = 1.0  # level from which the prompt asks for constructs: below it tasks are hard enough without
+EASING = 1.0  # level below which new tasks are solved at shorter inputs, all of them at level 0
 FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
 SHORTLIST = 4  # references are chosen among this many times as many
 STEEP = 4.0  # a reference twice as hard as the target is 2 ** STEEP times less likely
@@ -269,14 +274,46 @@ class Curriculum:
         crowds = Counter(kinds)
         weights = [self._promise(e) - math.log(crowds[kind]) / 2 for e, kind in zip(pool, kinds, strict=True)]
         drawn = _drawn(pool, weights, rng)
-        share = round(self.config.rehearsal * solved)
         chosen: list[Entry] = []
-        for number, kind in enumerate(self.types):
+        share = 0.0  # of the types so far
+        for kind in self.types:
+            before, share = round(share), share + self._rehearsed(kind) * solved / len(self.types)
             some = [e for e in drawn if e.task.type == kind and e.solve_rate is not None and 0 < e.solve_rate < 1]
             some.sort(key=self._was_in_band, reverse=True)  # stable
-            chosen += some[: share * (number + 1) // len(self.types) - share * number // len(self.types)]
-        chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][: share - len(chosen)]
+            chosen += some[: round(share) - before]
+        chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][: round(share) - len(chosen)]
         return chosen + [e for e in drawn if e not in chosen][: max(0, solved - new - len(chosen))]
+
+    def _rehearsed(self, kind: TaskType) -> float:
+        """Share of a type's solved tasks that are rehearsed: more, by up to half of the rest, the further below the
+        band its new tasks are."""
+        share, rate, low = self.config.rehearsal, self.levels[kind].rate, self.config.band_low
+        if not self.uses("mix") or rate is None:
+            return share
+        return share + (1 - share) / 2 * max(0.0, 1 - rate / low)
+
+    def choose(self, new: Sequence[TaskType], again: Sequence[Entry], solved: int, rng: random.Random) -> list[int]:
+        """Which of the new tasks get the room that the rehearsed ones leave: drawn, each type's part of `solved` first.
+
+        `new`: their types. Returns places in it.
+        """
+        drawn = rng.sample(range(len(new)), len(new))
+        if self.uses("mix"):
+            seen = Counter(entry.task.type for entry in again)
+            beyond = {}
+            for place in drawn:
+                beyond[place] = seen[new[place]] >= solved / len(self.types)
+                seen[new[place]] += 1
+            drawn.sort(key=lambda place: beyond[place])  # stable
+        return drawn[: max(0, solved - len(again))]
+
+    def growths(self, new: Sequence[TaskType], again: Sequence[Entry], rng: random.Random) -> list[int | None]:
+        """How the input of each task to be solved is to change (renewal.py); None: not at all."""
+        easing = self.uses("easing")
+        eased = [easing and rng.random() < 1.0 - self.levels[kind].level / EASING for kind in new]
+        band = self.config.band_low, self.config.band_high
+        rehearsed = [growth(e.solve_rate, band) if self.uses("renewal") else None for e in again]
+        return [-1 if one else None for one in eased] + rehearsed
 
     def _was_in_band(self, entry: Entry) -> bool:
         low, high = self.config.band_low - 0.125, self.config.band_high + 0.125

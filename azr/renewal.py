@@ -1,4 +1,4 @@
-"""New inputs for buffered tasks, so that what is rehearsed is the program and not its answer.
+"""New inputs for tasks, so that what is rehearsed is the program and not its answer, and so that inputs can be shorter.
 
 A small model writes the same few inputs again and again, and then knows them by heart: `[1, 2, 3]` is the input of a
 seventh of its abduction tasks. Here an input is changed at random, types kept: letters become other letters and numbers
@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from azr.buffer import Entry
 from azr.executor import Executor, Status, ValidationRequest
 from azr.executor.literals import parse_arguments
 from azr.executor.values import TooLarge, render
@@ -28,22 +27,24 @@ ROOM = 20  # characters that a new input and output may have beyond twice the ta
 RESHAPED = 0.5  # of the texts and lists, in the band: one item more or fewer, or another order
 
 
-def renew(entries: Sequence[Entry], band: tuple[float, float], executor: Executor, rng: random.Random) -> list[Task]:
+def renew(asked: Sequence[tuple[Task, int | None]], executor: Executor, rng: random.Random) -> list[Task]:
     """Each task with a new input on which its program runs well, or as it is where none of a few does.
 
-    Induction tasks stay: their inputs were chosen to belong together.
+    `asked`: tasks, each with the growth of its input (see `growth`) or None for a task that keeps its own. Induction
+    tasks keep theirs: they were chosen to belong together.
     """
-    tasks = [entry.task for entry in entries]
-    asked = [
+    tasks = [task for task, _ in asked]
+    tried = [
         (index, text)
-        for index, entry in enumerate(entries)
-        if entry.task.type != "induction"
-        for text in _candidates(entry.task.pairs[0].input, growth(entry.solve_rate, band), rng)
+        for index, (task, growth) in enumerate(asked)
+        if growth is not None and task.type != "induction"
+        for text in _candidates(task.pairs[0].input, growth, rng)
     ]
-    results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in asked])
-    for (index, _), result in reversed(list(zip(asked, results, strict=True))):
-        if result.status is Status.OK and _size(result.pairs[0]) <= 2 * _size(entries[index].task.pairs[0]) + ROOM:
-            tasks[index] = replace(entries[index].task, pairs=result.pairs)
+    results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in tried])
+    for (index, _), result in reversed(list(zip(tried, results, strict=True))):
+        own = asked[index][0]
+        if result.status is Status.OK and _size(result.pairs[0]) <= 2 * _size(own.pairs[0]) + ROOM:
+            tasks[index] = replace(own, pairs=result.pairs)
     return tasks
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from azr import metrics
@@ -110,13 +110,9 @@ def play(s: SelfPlay, step: int) -> None:
     clock.lap("validate")
     s.phase(step, "solve")
     shapings = s.curriculum.shape(proposals, s.buffer)
-    accepted = [p for p, shaping in zip(proposals, shapings, strict=True) if is_accepted(p, shaping)]
-    new = [p.task for p in accepted if p.task is not None]
-    rng = random.Random(s.seed(step, "choose"))
-    entries = s.curriculum.rehearse(s.buffer, tasks_config.solved, len(new), rng)
-    band = s.config.curriculum.band_low, s.config.curriculum.band_high
-    again = renew(entries, band, s.executor, rng) if s.curriculum.uses("renewal") else [e.task for e in entries]
-    tasks = rng.sample(new, min(len(new), tasks_config.solved - len(again))) + again
+    accepted = [i for i, shaping in enumerate(shapings) if is_accepted(proposals[i], shaping)]
+    as_proposed = [proposals[i] for i in accepted]
+    proposals, tasks, fresh = choose(s, step, proposals, accepted)
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
     s.phase(step, "grade")
@@ -128,27 +124,48 @@ def play(s: SelfPlay, step: int) -> None:
         guessed if s.curriculum.uses("guessing") else None,
     )  # fmt: skip
     clock.lap("grade")
-    untrained = untrained_rates(s, step, [task for task in tasks if task in new], clock)
+    untrained = untrained_rates(s, step, tasks[:fresh], clock)
     s.phase(step, "update")
     updated = s.policy.update(scored.samples, s.progress)
     clock.lap("update")
-    s.curriculum.observe(proposals, accepted, scored.rates)
-    for proposal, task in zip(accepted, new, strict=True):
-        s.buffer.add(task, step, scored.rates.get(task.id), proposal.difficulty)
+    taken = [proposals[i] for i in accepted]
+    s.curriculum.observe(proposals, taken, scored.rates)
+    for own in as_proposed:
+        if own.task is not None:
+            s.buffer.add(own.task, step, difficulty=own.difficulty)
     for task in tasks:
         s.buffer.observe(task, scored.rates[task.id])
     numbers = (
         metrics.propose_metrics(proposals)
-        | metrics.solve_metrics(tasks, len({t.id for t in new} & scored.rates.keys()), attempts, verdicts, scored)
+        | metrics.solve_metrics(tasks, fresh, attempts, verdicts, scored)
         | metrics.guess_metrics(tasks, guessed)
         | metrics.reward_metrics(scored, proposals, attempts)
         | metrics.buffer_metrics(s.buffer)
-        | metrics.difficulty_metrics(accepted)
+        | metrics.difficulty_metrics(taken)
         | s.curriculum.metrics()
         | untrained
         | {f"update/{name}": value for name, value in updated.items()}
     )
-    record(s, step, proposals, accepted, tasks, attempts, verdicts, scored, numbers, clock)
+    record(s, step, proposals, taken, tasks, attempts, verdicts, scored, numbers, clock)
+
+
+def choose(
+    s: SelfPlay, step: int, proposals: Sequence[Proposal], accepted: Sequence[int]
+) -> tuple[list[Proposal], list[Task], int]:
+    """The tasks to solve, new ones first, and how many those are; the proposals with their tasks as they are solved."""
+    rng = random.Random(s.seed(step, "choose"))
+    solved = s.config.tasks.solved
+    again = s.curriculum.rehearse(s.buffer, solved, len(accepted), rng)
+    chosen = [
+        accepted[place] for place in s.curriculum.choose([proposals[i].type for i in accepted], again, solved, rng)
+    ]
+    own = [task for task in (proposals[i].task for i in chosen) if task is not None]
+    growths = s.curriculum.growths([task.type for task in own], again, rng)
+    tasks = renew(list(zip([*own, *(e.task for e in again)], growths, strict=True)), s.executor, rng)
+    as_solved = list(proposals)
+    for i, task in zip(chosen, tasks[: len(chosen)], strict=True):
+        as_solved[i] = replace(proposals[i], task=task)
+    return as_solved, tasks, len(chosen)
 
 
 def is_accepted(proposal: Proposal, shaping: Shaping | None) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from azr import datatypes
-from azr.buffer import Buffer
+from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.constructs import CONSTRUCTS
 from azr.curriculum import Curriculum, Level, reached
@@ -268,6 +268,43 @@ def test_what_fills_up_a_step_is_seldom_hopeless_and_of_all_types_of_data() -> N
     texts = sum("[" in t.program for t in drawn) / len(drawn)
     assert 0.02 < hopeless < 0.12  # 45% of the buffer
     assert 0.25 < texts < 0.5  # 9% of the buffer
+
+
+@pytest.mark.parametrize(("rate", "share"), [(None, 8), (0.0, 12), (0.2, 10), (0.4, 8), (1.0, 8)])
+def test_of_a_type_that_is_too_hard_more_is_rehearsed(rate: float | None, share: int) -> None:
+    buffer = Buffer(64)
+    for i in range(20):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 1, 0.5)
+    config = CurriculumConfig(means=("rehearsal", "mix"), rehearsal=0.5)
+    found = Curriculum(config, ("deduction",))
+    found.levels["deduction"] = Level(0.0, rate)
+    assert len(found.rehearse(buffer, 16, 16, random.Random(0))) == share
+
+
+def test_each_type_has_its_part_of_what_is_solved() -> None:
+    new: list[TaskType] = ["deduction"] * 10 + ["abduction"] * 10
+    again = [Entry(task(PROGRAMS[0]), 1, 0.5) for _ in range(6)]  # of deduction
+    chosen = [
+        Counter(new[place] for place in Curriculum(config, ("deduction", "abduction")).choose(new, again, 16, rng))
+        for config in (CurriculumConfig(), CurriculumConfig(means=()))
+        for rng in [random.Random(seed) for seed in range(20)]
+    ]
+    assert all(one == {"deduction": 2, "abduction": 8} for one in chosen[:20])
+    assert len({one["deduction"] for one in chosen[20:]}) > 1 and all(one.total() == 10 for one in chosen)
+    few = Curriculum(CurriculumConfig(), ("deduction", "abduction")).choose(new[:10], again, 16, random.Random(0))
+    assert sorted(few) == list(range(10))  # where the other type has too few, the first gets its room
+
+
+def test_new_tasks_are_eased_the_likelier_the_lower_the_level() -> None:
+    found, rng = curriculum("easing"), random.Random(0)
+    for level, low, high in ((0.0, 1000, 1000), (0.3, 600, 800), (1.0, 0, 0), (5.0, 0, 0)):
+        found.levels["deduction"] = Level(level, 0.1)
+        growths = found.growths(["deduction"] * 1000, [], rng)
+        assert low <= growths.count(-1) <= high and growths.count(-1) + growths.count(None) == 1000
+    found.levels["deduction"] = Level(0.0, 0.1)
+    old = [Entry(task(PROGRAMS[0]), 1, rate) for rate in (0.0, 0.5, 1.0)]
+    assert found.growths(["deduction"], old, rng) == [-1, None, None, None]
+    assert curriculum("renewal").growths(["deduction"], old, rng) == [None, -1, 0, 1]
 
 
 def test_types_of_data_that_the_model_cannot_write_about_are_asked_for_less() -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr.buffer import Entry
 from azr.executor import Executor, encode, parse_arguments
 from azr.executor.values import TooLarge, render
 from azr.records import Pair, Task, TaskType
@@ -31,10 +30,6 @@ literals = st.recursive(
 
 def task(program: str, arguments: str, value: object, kind: TaskType = "abduction") -> Task:
     return Task(kind, program, (Pair(arguments, repr(value), encode(value)),))
-
-
-def entry(of: Task, rate: float | None = None) -> Entry:
-    return Entry(of, 1, rate)
 
 
 def shape(value: Any) -> Any:
@@ -82,7 +77,7 @@ def test_below_the_band_inputs_are_shorter_and_above_it_longer() -> None:
 
 def test_the_sandbox_says_what_the_program_returns_for_it(executor: Executor) -> None:
     old = task("def f(s, n):\n    return s.upper() * n", "'ab', 3", "ABABAB")
-    [new] = renew([entry(old)], BAND, executor, random.Random(1))
+    [new] = renew([(old, 0)], executor, random.Random(1))
     assert (new.type, new.program) == (old.type, old.program) and new.id != old.id
     word, times = parse_arguments(new.pairs[0].input)
     assert new.pairs[0].gold == encode(word.upper() * times) and new.pairs[0].output == repr(word.upper() * times)
@@ -97,7 +92,7 @@ def test_the_sandbox_says_what_the_program_returns_for_it(executor: Executor) ->
 )
 def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor) -> None:
     old = task(program, "1", 2)
-    seen = {renew([entry(old)], BAND, executor, random.Random(seed))[0].pairs[0].input for seed in range(4)}
+    seen = {renew([(old, 0)], executor, random.Random(seed))[0].pairs[0].input for seed in range(4)}
     assert seen == {"1"}
 
 
@@ -109,7 +104,7 @@ def test_nested_inputs_grow_within_bounds() -> None:
 
 def test_an_output_that_runs_away_is_not_taken(executor: Executor) -> None:
     cube = task("def f(n):\n    return [0] * n ** 3", "1", [0])
-    found = [renew([entry(cube)], BAND, executor, random.Random(seed))[0].pairs[0] for seed in range(10)]
+    found = [renew([(cube, 0)], executor, random.Random(seed))[0].pairs[0] for seed in range(10)]
     assert len({pair.input for pair in found}) > 1 and all(len(pair.output) <= 30 for pair in found)
 
 
@@ -119,19 +114,20 @@ def test_a_set_that_grows_too_large_to_be_ordered_leaves_the_task(executor: Exec
         for seed in range(20):
             new_input(text, 1, random.Random(seed))
     large = task("def f(s):\n    return 1", text, 1)
-    assert [t.program for t in renew([entry(large, 1.0)], BAND, executor, random.Random(0))] == [large.program]
+    assert [t.program for t in renew([(large, 1)], executor, random.Random(0))] == [large.program]
 
 
 def test_a_number_too_long_to_be_written_out_stays(executor: Executor) -> None:
     old = task("def f(n):\n    return n % 10", "0x" + "f" * 4000, 5)
-    assert renew([entry(old)], BAND, executor, random.Random(0)) == [old]
+    assert renew([(old, 0)], executor, random.Random(0)) == [old]
 
 
 def test_tasks_keep_their_order_and_induction_its_inputs(executor: Executor) -> None:
     one = task("def f(n):\n    return n + 1", "10", 11)
     two = task("def f(n):\n    return n + 2", "10", 12, "induction")
     three = task("def f(n):\n    return -n", "10", -10, "deduction")
-    found = renew([entry(t) for t in (one, two, three)], BAND, executor, random.Random(0))
+    found = renew([(t, 0) for t in (one, two, three)], executor, random.Random(0))
     assert [t.program for t in found] == [t.program for t in (one, two, three)]
     assert found[1] == two and found[0] != one and found[2] != three
-    assert renew([], BAND, executor, random.Random(0)) == []
+    assert renew([(one, None), (three, -1)], executor, random.Random(0))[0] == one
+    assert renew([], executor, random.Random(0)) == []

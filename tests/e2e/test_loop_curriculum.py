@@ -58,6 +58,28 @@ def test_what_is_rehearsed_is_the_program_with_a_new_input(play: Any, tmp_path: 
     assert again and all(old != new for old, new in again)
 
 
+def test_an_eased_task_is_solved_at_a_shorter_input_and_kept_with_its_own(play: Any, tmp_path: Path) -> None:
+    """The level starts where every new task is eased; the store has the input that was solved, the proposal its own."""
+    adaptive = {"enabled": True, "means": ["easing"], "start_level": 0.0}
+    play(inventive, curriculum=adaptive, train={"steps": 3})
+    found = rows(tmp_path)
+    proposed = {row["task_id"]: row for row in found["proposals"] if row["task_id"]}
+    solved = [row for row in found["tasks"] if row["solve_rate"] is not None]
+    eased = [
+        (proposed[row["task_id"]], row)
+        for row in solved
+        if json.loads(row["pairs"])[0]["input"] not in json.loads(proposed[row["task_id"]]["inputs"])
+    ]
+    assert eased and all(proposal["solve_rate"] == row["solve_rate"] for proposal, row in eased)
+    assert all(proposal["reward"] is not None for proposal, _ in eased)
+    state = json.loads((tmp_path / "models" / "checkpoint-0003" / "state.json").read_text())
+    kept = {entry[0]["program"]: entry for kind in ("deduction", "abduction") for entry in state["buffer"][kind]}
+    for proposal, row in eased:
+        own, _, rate, _ = kept[row["program"]]
+        assert [pair["input"] for pair in own["pairs"]] == json.loads(proposal["inputs"])
+        assert rate == row["solve_rate"]
+
+
 def test_without_any_mean_the_curriculum_only_watches(play: Any, tmp_path: Path) -> None:
     """Its rows are those of the plain loop, apart from its own numbers."""
     plain, watched = tmp_path / "plain", tmp_path / "watched"
