@@ -282,16 +282,17 @@ def test_of_a_type_that_is_too_hard_more_is_rehearsed(rate: float | None, share:
 
 
 def test_each_type_has_its_part_of_what_is_solved() -> None:
-    new: list[TaskType] = ["deduction"] * 10 + ["abduction"] * 10
+    kinds: tuple[TaskType, ...] = ("deduction", "abduction")
+    new = [kind for kind in kinds for _ in range(10)]
     again = [Entry(task(PROGRAMS[0]), 1, 0.5) for _ in range(6)]  # of deduction
     chosen = [
-        Counter(new[place] for place in Curriculum(config, ("deduction", "abduction")).choose(new, again, 16, rng))
+        Counter(new[place] for place in Curriculum(config, kinds).choose(new, again, 16, rng))
         for config in (CurriculumConfig(), CurriculumConfig(means=()))
         for rng in [random.Random(seed) for seed in range(20)]
     ]
     assert all(one == {"deduction": 2, "abduction": 8} for one in chosen[:20])
     assert len({one["deduction"] for one in chosen[20:]}) > 1 and all(one.total() == 10 for one in chosen)
-    few = Curriculum(CurriculumConfig(), ("deduction", "abduction")).choose(new[:10], again, 16, random.Random(0))
+    few = Curriculum(CurriculumConfig(), kinds).choose(new[:10], again, 16, random.Random(0))
     assert sorted(few) == list(range(10))  # where the other type has too few, the first gets its room
 
 
