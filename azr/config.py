@@ -44,6 +44,12 @@ class ModelConfig(Section):
     backend: Literal["auto", "torch", "mlx"] = Field(
         "auto", description="library that computes; auto takes MLX for models in its format, else PyTorch"
     )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where PyTorch computes; auto takes a CUDA GPU, else the CPU; mps is for a base in 4 bit"
+    )
+    engine: Literal["own", "vllm"] = Field(
+        "own", description="what samples; vllm is for a base in 4 bit on a CUDA GPU, and was not run (docs/hardware.md)"
+    )
     quantization: Literal["auto", "none", "4bit"] = Field(
         "auto", description="weights of the frozen base; auto takes 4bit with MLX, and else the model's own"
     )

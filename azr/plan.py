@@ -31,6 +31,7 @@ ROWS = {"torch": 256, "mlx": 64}
 LARGE_GPU_ROWS = 2048
 PREFILL_TOKENS = 4096  # of prompts that pass the model together, in generation.py
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
+VLLM_SHARE = 0.5  # of a GPU's memory, for vLLM's engine while it is awake
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
 PROMPT_TOKENS, REFERENCE_TOKENS = 100, 80  # of a proposer's prompt: fixed part, and each task shown
@@ -42,6 +43,7 @@ class Plan:
 
     name: str
     backend: str
+    engine: str
     precision: str
     quantized: bool
     mixed: bool  # sampling and learning may differ in precision, so that each holds weights of its own
@@ -81,7 +83,7 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     packed = model.quantization == "4bit" or (
         backend == "mlx" and (model.quantization == "auto" or geometry.weight_bits < 16)
     )
-    device = _device(backend, machine)
+    device = _device(model, backend, machine)
     one_set = packed or backend == "mlx"
     precision = _precision(config, machine, device, one_set)
     mixed = not one_set and model.generation_precision != model.update_precision
@@ -94,8 +96,8 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     if backend == "mlx":
         rows, cache = _mlx_cache(config, token, length, budget)
     else:
-        most = torch_rows(machine.cuda_memory, geometry.vocabulary)
-        rows, cache = _torch_cache(config, token, length, torch_cache_share(machine.cuda_memory), most)
+        gpu = machine.cuda_memory if device == "cuda" else 0
+        rows, cache = _torch_cache(config, token, length, torch_cache_share(gpu), torch_rows(gpu, geometry.vocabulary))
     tokens = micro_batch or config.train.micro_batch_tokens
     path = "nf4" if packed and backend == "torch" else backend
     checkpointed = (backend == "mlx" or packed) and checkpointing_pays(path, geometry, tokens, size)
@@ -109,11 +111,14 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     more = _gpu_bytes(geometry, rows, max(tokens, length, PREFILL_TOKENS), size) if device == "cuda" else 0
     if backend == "torch" and device == "cpu":
         more = GAPS[path]
+    sampling = rows * geometry.vocabulary * 4 * 3 + dequantised
+    if model.engine == "vllm":  # with weights and logits of its own
+        cache, sampling = int(machine.cuda_memory * VLLM_SHARE), 0
     return Plan(
-        name=model.name, backend=backend, precision=precision, quantized=packed, mixed=mixed,
+        name=model.name, backend=backend, engine=model.engine, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
         adapter=trained * 4 if model.adapter == "lora" else 0, optimizer=trained * 4 * 3,
-        cache=cache, rows=rows, length=length, sampling=rows * geometry.vocabulary * 4 * 3 + dequantised,
+        cache=cache, rows=rows, length=length, sampling=sampling,
         activations=kept + logits + 2 * dequantised + converted, checkpointed=checkpointed,
         micro_batch=tokens, runtime=RUNTIME[path] + more, budget=budget,
     )  # fmt: skip
@@ -173,11 +178,14 @@ def largest_micro_batch(config: Config, machine: Machine) -> int:
 def table(plan: Plan) -> str:
     """The budget for people."""
     how = "blocks computed twice" if plan.checkpointed else "kept whole"
+    cached = "all that vLLM takes while it samples"
+    if plan.engine == "own":
+        cached = f"{plan.rows} rows x {plan.length} tokens, {plan.precision}"
     lines = [
         ("weights", plan.weights, _held(plan)),
         ("adapter", plan.adapter, "float32"),
         ("gradient and optimizer", plan.optimizer, "float32"),
-        ("cache", plan.cache, f"{plan.rows} rows x {plan.length} tokens, {plan.precision}"),
+        ("cache", plan.cache, cached),
         ("sampling", plan.sampling, f"logits of {plan.rows} rows"),
         ("activations", plan.activations, f"micro-batch of {plan.micro_batch} tokens, {how}"),
         ("runtime", plan.runtime, "interpreter, libraries, gaps"),
@@ -232,9 +240,11 @@ def gigabytes(size: float) -> str:
     return f"{size / GIB:.2f} GiB"
 
 
-def _device(backend: str, machine: Machine) -> str:
+def _device(model: ModelConfig, backend: str, machine: Machine) -> str:
     if backend == "mlx":
         return "metal" if machine.apple_silicon else "cpu"
+    if model.device != "auto":
+        return "metal" if model.device == "mps" else model.device
     return "cuda" if machine.cuda_memory else "cpu"
 
 

@@ -18,7 +18,7 @@ SECONDS = 0.4  # of each trial
 
 def step_seconds(config: Config, plan: Plan, geometry: Geometry) -> dict[str, float]:
     """Seconds of sampling, of learning, and of both, when every completion is as long as it may be."""
-    product = _mlx_product(geometry, plan) if plan.backend == "mlx" else _torch_product(geometry, plan)
+    product = _mlx_product(geometry, plan) if plan.backend == "mlx" else _torch_product(config, geometry, plan)
     rows = min(SAMPLING_ROWS, plan.rows)
     sampled, prompts = tokens_of(config)
     work = 2 * (geometry.linear_parameters + geometry.vocabulary * geometry.hidden)
@@ -53,13 +53,13 @@ def _rate(product: Callable[[int], None], rows: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def _torch_product(geometry: Geometry, plan: Plan) -> Callable[[int], None]:
+def _torch_product(config: Config, geometry: Geometry, plan: Plan) -> Callable[[int], None]:
     import torch
 
     dtype = getattr(torch, plan.precision)
-    from azr.policy.precision import best_device
+    from azr.policy.precision import choose_device
 
-    device = best_device()
+    device = choose_device(config.model)
     if plan.quantized:
         from bitsandbytes.nn import Linear4bit
 

@@ -103,9 +103,16 @@ def test_a_card_that_pytorch_was_not_built_for_is_left_alone(monkeypatch: pytest
     monkeypatch.setattr("torch.ones", ones)
     precision.cuda_works.cache_clear()
     try:
-        assert precision.best_device().type == "cpu"
+        assert precision.choose_device(ModelConfig()).type == "cpu"
     finally:
         precision.cuda_works.cache_clear()
+
+
+def test_on_a_device_that_was_asked_for_auto_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "this_machine", lambda: Machine(False, 64 * GIB, cuda_memory=24 * GIB, packages=BOTH))
+    for device, name in (("auto", "Qwen/Qwen3-4B"), ("cuda", "Qwen/Qwen3-4B"), ("cpu", "smollm2-135m")):
+        config, line = resolve_model(Config(model=ModelConfig(device=device)))
+        assert config.model.name == name and ("model.device=cpu" in line) == (device == "cpu")
 
 
 def test_a_resumed_run_keeps_its_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def make(folder: Path, quantization: str = "none", precision: str = "float32", *
 
 def test_the_gpu_samples_and_learns_as_the_cpu_does(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = make(tiny, kl_weight=0.1)
-    monkeypatch.setattr("azr.policy.torch_policy.best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("azr.policy.torch_policy.choose_device", lambda config: torch.device("cpu"))
     cpu = make(tiny, kl_weight=0.1)
     assert (gpu.device.type, cpu.device.type) == ("cuda", "cpu")
     assert gpu.fingerprint == cpu.fingerprint

@@ -20,6 +20,7 @@ from azr.policy.attention_dense import DenseAttention, siblings
 from azr.policy.attention_flash import FlashAttention, Parts
 from azr.policy.attention_masked import masked_attention, tree_mask
 from azr.policy.packing import Packed
+from azr.policy.precision import running_on
 
 NAME = "azr"  # the attention implementation's name in Transformers
 Tensor = torch.Tensor
@@ -87,7 +88,7 @@ class TreeLayout:
     def __init__(self, packed: Packed, dtype: torch.dtype, keep: bool = False) -> None:
         self.dtype = dtype
         self.kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
-        if torch.get_default_device().type != "cpu":
+        if running_on() != "cpu":
             self.tree: Any = tree_mask(packed, dtype)
         else:
             self.tree = Parts(packed) if dtype == torch.float32 else siblings(packed)

@@ -78,6 +78,8 @@ def resolve_model(config: Config, saved: Config | None = None) -> tuple[Config, 
     needed = [f"{key}={value}" for key, value in keys.items() if getattr(config.model, key) not in ("auto", value)]
     if needed:
         keys, reason = {"name": EMBEDDED}, f"{reason}, but {keys['name']} needs model.{needed[0]}"
+    if config.model.device in ("cpu", "mps"):
+        keys, reason = {"name": EMBEDDED}, f"model.device={config.model.device}"
     return _with(config, keys), f"model: {keys['name']} ({reason}; to choose: --set model.name=NAME)"
 
 

@@ -16,6 +16,8 @@ MLX_OWNER = "mlx-community/"  # on the hub: models in mlx-lm's format
 def make_policy(model: ModelConfig, train: TrainConfig) -> Policy:
     """The policy of a configuration. Raises UserError."""
     if backend_of(model) == "mlx":
+        if model.engine != "own" or model.device != "auto":
+            raise UserError("model.engine, model.device: MLX has its own; set them to own and auto, or a torch backend")
         if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
             raise UserError(
                 "model.backend: MLX is not installed; run: pip install -e '.[mlx]' (macOS 14 or later, Apple Silicon, "
@@ -24,6 +26,12 @@ def make_policy(model: ModelConfig, train: TrainConfig) -> Policy:
         from azr.policy.mlx_policy import MlxPolicy
 
         return MlxPolicy(model, train)
+    if model.engine == "vllm":
+        if model.quantization != "4bit":
+            raise UserError("model.engine: vLLM samples for a base in 4 bit; set model.quantization=4bit")
+        from azr.policy.vllm_policy import VllmPolicy
+
+        return VllmPolicy(model, train)
     if model.quantization == "4bit":
         from azr.policy.nf4_policy import Nf4Policy
 

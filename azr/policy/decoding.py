@@ -15,6 +15,7 @@ import torch
 from azr.policy.attention import hidden_states
 from azr.policy.attention_flash import merge, partial_attention
 from azr.policy.base import Progress
+from azr.policy.precision import running_on, widest
 from azr.policy.text import StopFinder, ending
 from azr.policy.thinking import ThinkingBudget
 from azr.records import Completion, Sampling
@@ -80,7 +81,8 @@ class DecodeLayout:
         grouped = query.unflatten(1, (self.kv_heads, -1))  # (R, K, H/K, D)
         prefix_keys, prefix_values = self.prefix[layer]
         prefix = prefix_keys[: self.items], prefix_values[: self.items]
-        attend = self._flash if query.dtype == torch.float32 else self._dense  # as for whole trees: `attention`
+        flash = query.dtype == torch.float32 and running_on() == "cpu"  # as for whole trees: `attention`
+        attend = self._flash if flash else self._dense
         return attend(grouped, prefix, (keys, values), scale).reshape(rows, heads, width)
 
     def _flash(self, query: Tensor, prefix: Pair, own: Pair, scale: float) -> Tensor:
@@ -185,7 +187,7 @@ class MovingDecoding(Decoding):
 
     def _sample(self, logits: Tensor, step: int) -> Tensor:
         """The next token of each row from logits (R, V); appends it and its log-probability to the row."""
-        tokens, logprobs = choose(logits, self.noise[self.rows, step], self.sampling.temperature)
+        tokens, logprobs = choose(logits, self.noise[self.rows, step].to(logits.device), self.sampling.temperature)
         for place, (row, token, logprob) in enumerate(zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True)):
             forced = self.append(row, token, logprob)
             if forced is not None:
@@ -239,11 +241,12 @@ def _draw(logits: Tensor, uniform: Tensor, block: int = 256) -> Tensor:
     weights = (logits - logits.amax(-1, keepdim=True)).exp()
     blocks = -(-size // block)
     padded = torch.nn.functional.pad(weights, (0, blocks * block - size)).view(rows, blocks, block)
-    upper = padded.sum(-1).double().cumsum(-1)  # (R, blocks)
-    target = uniform.double() * upper[:, -1]
+    wide = widest()
+    upper = padded.sum(-1).to(wide).cumsum(-1)  # (R, blocks)
+    target = uniform.to(wide) * upper[:, -1]
     chosen = torch.searchsorted(upper, target.unsqueeze(1), right=True).clamp(max=blocks - 1)
     before = torch.where(chosen > 0, upper.gather(1, (chosen - 1).clamp(min=0)), 0.0)
-    inner = padded[torch.arange(rows), chosen.squeeze(1)].double().cumsum(-1)
+    inner = padded[torch.arange(rows), chosen.squeeze(1)].to(wide).cumsum(-1)
     place = torch.searchsorted(inner, target.unsqueeze(1) - before, right=True)
     last = (inner < inner[:, -1:]).sum(-1, keepdim=True)  # rounding must not select past the block's last weight
     return (chosen * block + torch.minimum(place, last)).squeeze(1).clamp(max=size - 1)

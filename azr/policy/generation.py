@@ -17,7 +17,7 @@ from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
 from azr.policy.graph_decoding import GraphDecoding
 from azr.policy.packing import pack, split
-from azr.policy.precision import best_device
+from azr.policy.precision import running_on
 from azr.policy.text import StopFinder
 from azr.records import Completion, Sampling
 
@@ -29,7 +29,8 @@ class Generator:
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.end_ids, self.dtype = model, tokenizer, end_ids, dtype
-        gpu = torch.cuda.get_device_properties(0).total_memory if best_device().type == "cuda" else 0
+        on_gpu = next(model.parameters()).device.type == "cuda"
+        gpu = torch.cuda.get_device_properties(0).total_memory if on_gpu else 0
         self.cache_bytes, self.max_rows = torch_cache_share(gpu), torch_rows(gpu, model.config.vocab_size)
         self.graph: torch.cuda.CUDAGraph | None = None  # the newest, whose memory the next one takes over
         config = model.config
@@ -48,7 +49,7 @@ class Generator:
         stops = StopFinder(self.tokenizer, sampling.stop)
         done: list[Completion | None] = [None] * (len(prompts) * count)
         total = len(done) * sampling.max_new_tokens
-        decoding = MovingDecoding if torch.get_default_device().type == "cpu" else GraphDecoding
+        decoding = GraphDecoding if running_on() == "cuda" else MovingDecoding
         for items in self._chunks(prompts, count, sampling.max_new_tokens):
             decoding(self, prompts, items, sampling, noise, stops, done, progress, total).run()
         return [[c for c in done[i * count : (i + 1) * count] if c is not None] for i in range(len(prompts))]

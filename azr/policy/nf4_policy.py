@@ -1,7 +1,8 @@
 """The policy on PyTorch with a base in 4 bit: bitsandbytes' NF4 (Dettmers et al., 2023) and a LoRA adapter of PEFT.
 
 An adapter must not be merged into a 4-bit base: rounding would swallow it. So there is one model, which samples and
-learns with the adapter beside the base; weights are dequantised layer by layer. On CUDA everything runs on the GPU.
+learns with the adapter beside the base; weights are dequantised layer by layer. On a GPU everything runs there; on
+Apple's (`model.device=mps`) it was not run: docs/hardware.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from azr.errors import UserError
 from azr.policy.checkpointing import checkpoint_blocks
 from azr.policy.generation import Generator
 from azr.policy.models import load_model
-from azr.policy.precision import DTYPES, best_device, gpu_precision
+from azr.policy.precision import DTYPES, choose_device, gpu_precision
 from azr.policy.torch_policy import TorchPolicy, check_supported, end_ids, fingerprint_of
 from azr.policy.update import Updater
 
@@ -35,7 +36,7 @@ class Nf4Policy(TorchPolicy):
         self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
-        self.device = best_device()
+        self.device = choose_device(model)
         precision = resolve_precision(model, self.device)
         self.generation_precision = self.update_precision = precision
         dtype = DTYPES[precision]
@@ -87,6 +88,8 @@ def resolve_precision(config: ModelConfig, device: torch.device) -> str:
         )
     if asked:
         return asked.pop()
+    if device.type == "mps":
+        return "bfloat16"  # Metal computes in it from macOS 14 on, which bitsandbytes wants too
     return gpu_precision() if device.type == "cuda" else "float32"
 
 

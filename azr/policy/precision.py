@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from azr.config import ModelConfig
+from azr.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAMPLING_ROWS, UPDATE_ROWS = 64, 256  # tokens that pass a layer together, typical of the two phases
@@ -20,9 +21,27 @@ WORTH_IT = 1.2  # bfloat16 has to be this much faster: float32 is the more exact
 HOPELESS = 3  # this much slower, no further trial can change the outcome
 
 
-def best_device() -> torch.device:
-    """The first CUDA GPU that this PyTorch can use, else the CPU. CUDA_VISIBLE_DEVICES chooses, or hides them all."""
-    return torch.device("cuda" if cuda_works() else "cpu")
+def choose_device(config: ModelConfig) -> torch.device:
+    """The device asked for; `auto` is the first CUDA GPU that this PyTorch can use, else the CPU. CUDA_VISIBLE_DEVICES
+    chooses among GPUs. Raises UserError for one that is not there."""
+    asked = config.device
+    if asked == "auto":
+        return torch.device("cuda" if cuda_works() else "cpu")
+    if asked == "cuda" and not cuda_works():
+        raise UserError("model.device: this PyTorch finds no CUDA GPU; set model.device=auto")
+    if asked == "mps" and not torch.backends.mps.is_available():
+        raise UserError("model.device: mps needs an Apple GPU and macOS 14 or later; set model.device=auto")
+    return torch.device(asked)
+
+
+def running_on() -> str:
+    """Type of the device on which tensors are made now: "cpu", "cuda" or "mps"."""
+    return torch.get_default_device().type
+
+
+def widest() -> torch.dtype:
+    """For sums that must not lose digits. Metal has no float64."""
+    return torch.float32 if running_on() == "mps" else torch.float64
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.linear import ADAPTER, merged_weight, replace_linears, speed_up_sampling
 from azr.policy.models import load_model
 from azr.policy.packing import pack
-from azr.policy.precision import DTYPES, best_device, resolve_precision
+from azr.policy.precision import DTYPES, choose_device, resolve_precision
 from azr.policy.update import Updater
 from azr.records import Group, Sample, Sampling
 
@@ -40,12 +40,16 @@ from azr.records import Group, Sample, Sampling
 class TorchPolicy:
     """A causal language model with LoRA (or full) training."""
 
+    longest = 1 << 30  # tokens of a row, beside the model's own context
+
     def __init__(self, model: ModelConfig, train: TrainConfig) -> None:
         self.config, self.train = model, train
         self.thinking_tokens = model.thinking_tokens
         if model.threads:
             torch.set_num_threads(model.threads)
-        self.device = best_device()
+        if model.device == "mps":
+            raise UserError("model.device: mps is for model.quantization=4bit; an MLX model is faster on a Mac")
+        self.device = choose_device(model)
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
@@ -101,7 +105,7 @@ class TorchPolicy:
         """See `Policy.generate`. A prompt longer than the model's context loses its beginning."""
         if not prompts or samples_per_prompt < 1:
             return [Group(prompt, (), ()) for prompt in prompts]
-        context = getattr(self.model.config, "max_position_embeddings", 1 << 30)
+        context = min(self.longest, getattr(self.model.config, "max_position_embeddings", self.longest))
         room = max(1, context - sampling.max_new_tokens)
         ids = [text.encode(self.tokenizer, prompt, sampling.chat)[-room:] for prompt in prompts]
         with self.device:

@@ -23,6 +23,7 @@ from azr.policy.base import Progress
 from azr.policy.head import Head
 from azr.policy.loss import importance_weights, logits_gradient, token_losses, token_weights
 from azr.policy.packing import pack, split
+from azr.policy.precision import widest
 from azr.records import Sample
 
 Tensor = torch.Tensor
@@ -51,7 +52,7 @@ class Updater:
             [len(s.completion_ids) for s in samples], [s.role for s in samples], self.train.loss_weighting
         )
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
-        sums = torch.zeros(7, dtype=torch.float64)  # loss, entropy, ratio, capped, |gap|, clipped, divergence
+        sums = torch.zeros(7, dtype=widest())  # loss, entropy, ratio, capped, |gap|, clipped, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
         batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
         head = Head(self.model, self.dtype)
@@ -135,4 +136,4 @@ class Updater:
             ratio = (old - generator).exp()
             capped = importance_weights(old, generator, self.train.importance_cap) < ratio
             values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
-            sums += torch.stack([v.detach().double() for v in (*values, kl.sum())])
+            sums += torch.stack([v.detach().to(sums.dtype) for v in (*values, kl.sum())])
