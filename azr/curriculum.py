@@ -265,7 +265,8 @@ class Curriculum:
         """Buffered tasks for fresh attempts, beside the `new` tasks of a step that solves `solved`.
 
         A share of tasks whose last solve rate was in the band (widened by an eighth): each type's part, filled up with
-        those between 0 and 1, and what is left of it for any type. And as many as are missing, such tasks more often.
+        those between 0 and 1, and what is left of `rehearsal` for any type. And as many as are missing, such tasks more
+        often.
         """
         pool = [entry for kind in self.types for entry in buffer.entries(kind) if entry.step >= 0]
         if not self.uses("rehearsal"):
@@ -281,7 +282,8 @@ class Curriculum:
             some = [e for e in drawn if e.task.type == kind and e.solve_rate is not None and 0 < e.solve_rate < 1]
             some.sort(key=self._was_in_band, reverse=True)  # stable
             chosen += some[: round(share) - before]
-        chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][: round(share) - len(chosen)]
+        left = max(0, round(self.config.rehearsal * solved) - len(chosen))
+        chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][:left]
         return chosen + [e for e in drawn if e not in chosen][: max(0, solved - new - len(chosen))]
 
     def _rehearsed(self, kind: TaskType) -> float:
@@ -293,17 +295,19 @@ class Curriculum:
         return share + (1 - share) / 2 * max(0.0, 1 - rate / low)
 
     def choose(self, new: Sequence[TaskType], again: Sequence[Entry], solved: int, rng: random.Random) -> list[int]:
-        """Which of the new tasks get the room that the rehearsed ones leave: drawn, each type's part of `solved` first.
+        """Which of the new tasks get the room that the rehearsed ones leave: drawn, first what each type's rehearsals
+        would leave of its part of `solved`.
 
         `new`: their types. Returns places in it.
         """
         drawn = rng.sample(range(len(new)), len(new))
         if self.uses("mix"):
-            seen = Counter(entry.task.type for entry in again)
+            seen: Counter[TaskType] = Counter()
             beyond = {}
             for place in drawn:
-                beyond[place] = seen[new[place]] >= solved / len(self.types)
-                seen[new[place]] += 1
+                kind = new[place]
+                beyond[place] = seen[kind] >= round((1 - self._rehearsed(kind)) * solved / len(self.types))
+                seen[kind] += 1
             drawn.sort(key=lambda place: beyond[place])  # stable
         return drawn[: max(0, solved - len(again))]
 

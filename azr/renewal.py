@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from azr.executor import Executor, Status, ValidationRequest
+from azr.executor import Executor, Status, ValidationRequest, encode
 from azr.executor.literals import parse_arguments
 from azr.executor.values import TooLarge, render
 from azr.records import Pair, Task
@@ -24,6 +24,7 @@ CANDIDATES = 4  # new inputs tried for a task; on some the program raises
 CHANGED = 0.7  # of the letters and numbers
 RESHAPABLE = 2  # levels of an argument whose length may change: nested further, growth would multiply without bound
 ROOM = 20  # characters that a new input and output may have beyond twice the task's own
+EMPTY = frozenset({"''", '""', "[]", "()", "{}", "set()", "frozenset()", "b''"})
 RESHAPED = 0.5  # of the texts and lists, in the band: one item more or fewer, or another order
 
 
@@ -42,10 +43,28 @@ def renew(asked: Sequence[tuple[Task, int | None]], executor: Executor, rng: ran
     ]
     results = executor.validate([ValidationRequest(tasks[index].program, (text,)) for index, text in tried])
     for (index, _), result in reversed(list(zip(tried, results, strict=True))):
-        own = asked[index][0]
-        if result.status is Status.OK and _size(result.pairs[0]) <= 2 * _size(own.pairs[0]) + ROOM:
+        own, growth = asked[index]
+        if result.status is Status.OK and _serves(result.pairs[0], own.pairs[0], growth or 0):
             tasks[index] = replace(own, pairs=result.pairs)
     return tasks
+
+
+def _serves(new: Pair, own: Pair, growth: int) -> bool:
+    """Whether a new pair is within bounds, and not hollow where the task's own is not: most short lists are sorted."""
+    room = 2 * _size(own) + ROOM if growth >= 0 else _size(own)
+    return (
+        _size(new) <= room
+        and (_is_copied(own) or not _is_copied(new))
+        and (own.output in EMPTY or new.output not in EMPTY)
+    )
+
+
+def _is_copied(pair: Pair) -> bool:
+    """Whether the output is one of the arguments."""
+    try:
+        return pair.gold in map(encode, parse_arguments(pair.input))
+    except (ValueError, TooLarge):
+        return False
 
 
 def _candidates(text: str, growth: int, rng: random.Random) -> list[str]:

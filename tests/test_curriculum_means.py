@@ -281,19 +281,46 @@ def test_of_a_type_that_is_too_hard_more_is_rehearsed(rate: float | None, share:
     assert len(found.rehearse(buffer, 16, 16, random.Random(0))) == share
 
 
-def test_each_type_has_its_part_of_what_is_solved() -> None:
+@pytest.mark.parametrize(
+    ("rate", "solvable", "again", "new"),
+    [
+        (0.4, 20, {"deduction": 4, "abduction": 4}, {"deduction": 4, "abduction": 4}),
+        (0.0, 20, {"deduction": 6, "abduction": 4}, {"deduction": 2, "abduction": 4}),
+        (
+            0.0,
+            0,
+            {"abduction": 8},
+            {"deduction": 2, "abduction": 4},
+        ),  # of the other type there are new ones all the same
+    ],
+)
+def test_each_type_has_its_part_of_what_is_solved(
+    rate: float, solvable: int, again: dict[str, int], new: dict[str, int]
+) -> None:
     kinds: tuple[TaskType, ...] = ("deduction", "abduction")
-    new = [kind for kind in kinds for _ in range(10)]
-    again = [Entry(task(PROGRAMS[0]), 1, 0.5) for _ in range(6)]  # of deduction
-    chosen = [
-        Counter(new[place] for place in Curriculum(config, kinds).choose(new, again, 16, rng))
-        for config in (CurriculumConfig(), CurriculumConfig(means=()))
-        for rng in [random.Random(seed) for seed in range(20)]
-    ]
-    assert all(one == {"deduction": 2, "abduction": 8} for one in chosen[:20])
-    assert len({one["deduction"] for one in chosen[20:]}) > 1 and all(one.total() == 10 for one in chosen)
-    few = Curriculum(CurriculumConfig(), kinds).choose(new[:10], again, 16, random.Random(0))
-    assert sorted(few) == list(range(10))  # where the other type has too few, the first gets its room
+    buffer, found = Buffer(64), Curriculum(CurriculumConfig(rehearsal=0.5), kinds)
+    for i in range(20):
+        buffer.add(task(f"def f(x):\n    return x + {i}"), 1, 0.5 if i < solvable else 0.0)
+        buffer.add(task(f"def f(x):\n    return x - {i}", "abduction"), 1, 0.5)
+    found.levels = {"deduction": Level(0.0, rate), "abduction": Level(0.0, 0.5)}
+    fresh = [kind for kind in kinds for _ in range(10)]
+    for seed in range(10):
+        rng = random.Random(seed)
+        rehearsed = found.rehearse(buffer, 16, len(fresh), rng)
+        assert Counter(e.task.type for e in rehearsed) == again
+        chosen = Counter(fresh[place] for place in found.choose(fresh, rehearsed, 16, rng))
+        assert chosen.total() == 16 - len(rehearsed) and all(chosen[kind] >= n for kind, n in new.items())
+        few = found.choose(fresh[:10], rehearsed, 16, rng)
+        assert len(few) == min(10, 16 - len(rehearsed))  # where the other type has none, the first gets its room
+
+
+def test_without_the_mix_new_tasks_are_drawn_at_random() -> None:
+    fresh: list[TaskType] = [*(["deduction"] * 10), *(["abduction"] * 10)]
+    for config in (CurriculumConfig(means=()), CurriculumConfig(enabled=False)):
+        found = Curriculum(config, ("deduction", "abduction"))
+        drawn = [found.choose(fresh, [], 6, random.Random(seed)) for seed in range(20)]
+        assert drawn == [random.Random(seed).sample(range(20), 20)[:6] for seed in range(20)]
+        assert found.growths(fresh, [], random.Random(0)) == [None] * 20
 
 
 def test_new_tasks_are_eased_the_likelier_the_lower_the_level() -> None:

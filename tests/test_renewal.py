@@ -96,6 +96,30 @@ def test_a_task_that_bears_no_other_input_stays(program: str, executor: Executor
     assert seen == {"1"}
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments", "value"),
+    [
+        ("def f(xs):\n    return sorted(xs)", "[3, 1, 2]", [1, 2, 3]),
+        ("def f(xs):\n    return list(dict.fromkeys(xs))", "[1, 1, 2]", [1, 2]),
+        ("def f(s):\n    return s[2:]", "'hello'", "llo"),
+    ],
+)
+@pytest.mark.parametrize("growth", [-1, 0])
+def test_a_new_input_makes_no_task_hollow(
+    program: str, arguments: str, value: object, growth: int, executor: Executor
+) -> None:
+    old = task(program, arguments, value)
+    found = [renew([(old, growth)], executor, random.Random(seed))[0].pairs[0] for seed in range(40)]
+    assert len({pair.input for pair in found}) > 5
+    assert all(pair.output not in (pair.input, "''") for pair in found)
+    assert growth == 0 or all(len(pair.input + pair.output) <= len(arguments + repr(value)) for pair in found)
+
+
+def test_an_identity_may_stay_one(executor: Executor) -> None:
+    old = task("def f(s):\n    return s.strip()", "'hello'", "hello")
+    assert len({renew([(old, 0)], executor, random.Random(seed))[0].pairs[0].input for seed in range(9)}) > 5
+
+
 def test_nested_inputs_grow_within_bounds() -> None:
     text = "[" * 20 + "1, 2]" + ", 3]" * 19
     longest = max(len(new_input(text, 1, random.Random(seed))) for seed in range(20))

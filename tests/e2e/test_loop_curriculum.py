@@ -74,10 +74,13 @@ def test_an_eased_task_is_solved_at_a_shorter_input_and_kept_with_its_own(play: 
     assert all(proposal["reward"] is not None for proposal, _ in eased)
     state = json.loads((tmp_path / "models" / "checkpoint-0003" / "state.json").read_text())
     kept = {entry[0]["program"]: entry for kind in ("deduction", "abduction") for entry in state["buffer"][kind]}
+    sizes = []
     for proposal, row in eased:
         own, _, rate, _ = kept[row["program"]]
+        sizes.append((len(json.loads(row["pairs"])[0]["input"]), len(own["pairs"][0]["input"])))
         assert [pair["input"] for pair in own["pairs"]] == json.loads(proposal["inputs"])
         assert rate == row["solve_rate"]
+    assert all(new <= old for new, old in sizes) and any(new < old for new, old in sizes)
 
 
 def test_without_any_mean_the_curriculum_only_watches(play: Any, tmp_path: Path) -> None:
