@@ -22,6 +22,7 @@ from azr.records import TaskType
 
 # What a resumed run may change; everything else has to be as in the checkpoint, or the run would not be the same run.
 MAY_CHANGE_ON_RESUME = (
+    "model.device",  # what it resolves to may not
     "train.steps",
     "train.save_every",
     "train.keep_checkpoints",

@@ -32,6 +32,7 @@ LARGE_GPU_ROWS = 2048
 PREFILL_TOKENS = 4096  # of prompts that pass the model together, in generation.py
 TORCH_CACHE = 3 << 29  # keys and values of the rows that decode together: 1.5 GiB, more on a large GPU
 VLLM_SHARE = 0.5  # of a GPU's memory, for vLLM's engine while it is awake
+VLLM_ASLEEP = 3 << 29  # what it keeps while the policy learns: an estimate, not measured
 CHECKPOINT_FROM = 2 << 30
 MINIMUM_MICRO_BATCH = 64
 PROMPT_TOKENS, REFERENCE_TOKENS = 100, 80  # of a proposer's prompt: fixed part, and each task shown
@@ -84,6 +85,10 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
         backend == "mlx" and (model.quantization == "auto" or geometry.weight_bits < 16)
     )
     device = _device(model, backend, machine)
+    if not machine.cuda_memory and (device == "cuda" or model.engine == "vllm"):
+        raise UserError(
+            "model.device, model.engine: no CUDA GPU that PyTorch can use is here; set them to auto and own"
+        )
     one_set = packed or backend == "mlx"
     precision = _precision(config, machine, device, one_set)
     mixed = not one_set and model.generation_precision != model.update_precision
@@ -108,12 +113,14 @@ def plan_of(config: Config, machine: Machine, micro_batch: int | None = None) ->
     head = geometry.vocabulary * geometry.hidden * size
     dequantised = head if packed and backend == "mlx" and device == "cpu" else 0
     converted = head if backend == "torch" and not packed and size == 2 else 0  # of float32 masters, while it learns
-    more = _gpu_bytes(geometry, rows, max(tokens, length, PREFILL_TOKENS), size) if device == "cuda" else 0
+    on_gpu = device == "cuda" or (device == "metal" and backend == "torch")
+    more = _gpu_bytes(geometry, rows, max(tokens, length, PREFILL_TOKENS), size) if on_gpu else 0
     if backend == "torch" and device == "cpu":
         more = GAPS[path]
     sampling = rows * geometry.vocabulary * 4 * 3 + dequantised
     if model.engine == "vllm":  # with weights and logits of its own
         cache, sampling = int(machine.cuda_memory * VLLM_SHARE), 0
+        more += VLLM_ASLEEP
     return Plan(
         name=model.name, backend=backend, engine=model.engine, precision=precision, quantized=packed, mixed=mixed,
         weights=_weights_in_two(geometry, model) if mixed else _weights(geometry, backend, packed, size),
@@ -260,7 +267,7 @@ def _precision(config: Config, machine: Machine, device: str, one_set: bool) -> 
 
 
 def _gpu_bytes(geometry: Geometry, rows: int, tokens: int, size: int) -> int:
-    """What only a CUDA GPU holds: the graph's own buffers, and the mask of a packed row of `tokens`, as it is made."""
+    """What only a GPU holds: the graph's own buffers, and the mask of a packed row of `tokens`, as it is made."""
     return rows * geometry.vocabulary * 4 * 3 + tokens**2 * (size + 3)
 
 

@@ -73,10 +73,10 @@ def _torch_product(config: Config, geometry: Geometry, plan: Plan) -> Callable[[
     def product(rows: int) -> None:
         with torch.no_grad():
             layer.train()(torch.ones(rows, geometry.hidden, dtype=dtype, device=device))
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
 
-    if device.type == "cuda":
+    if device.type != "cpu":
         product(1)  # the libraries load
     return product
 

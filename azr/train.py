@@ -220,15 +220,24 @@ def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str
 
 
 def _key(resolved: str) -> str:
-    """The configuration key of a resolved value; the device has none."""
-    rooms = {"device": "", "micro_batch_tokens": "train."}
-    return rooms.get(resolved, "model.") + resolved
+    """The configuration key of a resolved value."""
+    return ("train." if resolved == "micro_batch_tokens" else "model.") + resolved
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that a result may depend on."""
     found = {"azr": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "transformers", "peft", "safetensors", "tokenizers", "bitsandbytes", "mlx", "mlx-lm"):
+    for package in (
+        "torch",
+        "transformers",
+        "peft",
+        "safetensors",
+        "tokenizers",
+        "bitsandbytes",
+        "mlx",
+        "mlx-lm",
+        "vllm",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -295,7 +295,7 @@ def test_of_a_type_that_is_too_hard_more_is_rehearsed(rate: float | None, share:
     ],
 )
 def test_each_type_has_its_part_of_what_is_solved(
-    rate: float, solvable: int, again: dict[str, int], new: dict[str, int]
+    rate: float, solvable: int, again: dict[TaskType, int], new: dict[TaskType, int]
 ) -> None:
     kinds: tuple[TaskType, ...] = ("deduction", "abduction")
     buffer, found = Buffer(64), Curriculum(CurriculumConfig(rehearsal=0.5), kinds)
@@ -315,9 +315,10 @@ def test_each_type_has_its_part_of_what_is_solved(
 
 
 def test_without_the_mix_new_tasks_are_drawn_at_random() -> None:
-    fresh: list[TaskType] = [*(["deduction"] * 10), *(["abduction"] * 10)]
+    kinds: tuple[TaskType, ...] = ("deduction", "abduction")
+    fresh = [kind for kind in kinds for _ in range(10)]
     for config in (CurriculumConfig(means=()), CurriculumConfig(enabled=False)):
-        found = Curriculum(config, ("deduction", "abduction"))
+        found = Curriculum(config, kinds)
         drawn = [found.choose(fresh, [], 6, random.Random(seed)) for seed in range(20)]
         assert drawn == [random.Random(seed).sample(range(20), 20)[:6] for seed in range(20)]
         assert found.growths(fresh, [], random.Random(0)) == [None] * 20

@@ -3,6 +3,7 @@ that vLLM documents; the real one was not run (docs/hardware.md)."""
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,38 @@ class LoRARequest:
     lora_path: str
 
 
+@dataclass
+class SamplingParams:
+    """The documented arguments that are used; any other is an error."""
+
+    n: int
+    temperature: float
+    top_p: float
+    seed: int
+    logprobs: int
+    max_tokens: int
+    stop: list[str]
+    stop_token_ids: list[int]
+    skip_special_tokens: bool
+    spaces_between_special_tokens: bool
+
+
 class LLM:
     """Answers every prompt with the same tokens, last completion first, and remembers what it was asked."""
 
     newest: LLM
     tokens: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
 
-    def __init__(self, **options: Any) -> None:
-        self.options, self.asleep = options, False
+    def __init__(
+        self, *, model: str, dtype: str, quantization: str, generation_config: str, max_model_len: int,
+        gpu_memory_utilization: float, enable_sleep_mode: bool, logprobs_mode: str, seed: int, enable_lora: bool,
+        max_loras: int, max_lora_rank: int,
+    ) -> None:  # fmt: skip
+        config = json.loads((Path(model) / "config.json").read_text())
+        assert max_model_len <= config["max_position_embeddings"] and dtype == "bfloat16"
+        assert enable_sleep_mode and enable_lora and max_loras == 1 and 0 < gpu_memory_utilization < 1
+        self.asked = (quantization, generation_config, logprobs_mode, seed, max_lora_rank)
+        self.asleep = False
         self.calls: list[tuple[list[Any], list[Any], Any]] = []
         LLM.newest = self
 
@@ -72,7 +97,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vLLM, and a machine that passes for one with a GPU, though it computes on its CPU."""
     vllm, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
-    vllm.__dict__.update(LLM=LLM, SamplingParams=SimpleNamespace)
+    vllm.__dict__.update(LLM=LLM, SamplingParams=SamplingParams)
     vllm.__spec__ = SimpleNamespace(name="vllm")  # type: ignore[assignment]
     request.__dict__.update(LoRARequest=LoRARequest)
     for name, module in {"vllm": vllm, "vllm.lora": lora, "vllm.lora.request": request}.items():
@@ -83,8 +108,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(folder: Path, **model: Any) -> VllmPolicy:
     config = ModelConfig(
-        name=str(folder), quantization="4bit", engine="vllm", style="completion", lora_rank=4, threads=1, **model
-    )
+        name=str(folder), quantization="4bit", engine="vllm", style="completion", lora_rank=4, threads=1,
+        generation_precision="bfloat16", update_precision="bfloat16", **model,
+    )  # fmt: skip
     policy = make_policy(config, TrainConfig(learning_rate=1e-2, kl_weight=0.0))
     assert isinstance(policy, VllmPolicy)
     return policy
@@ -92,9 +118,8 @@ def make(folder: Path, **model: Any) -> VllmPolicy:
 
 def test_a_group_is_asked_for_and_read_as_documented(tiny: Path, engine: None) -> None:
     policy = make(tiny)
-    assert LLM.newest.options | {"model": str(tiny), "quantization": "bitsandbytes"} == LLM.newest.options
-    assert LLM.newest.options["max_lora_rank"] == 8  # the smallest with a kernel that takes rank 4
-    assert LLM.newest.options["logprobs_mode"] == "processed_logprobs"  # those of the tempered distribution
+    # The log-probabilities of the tempered distribution; the smallest adapter with a kernel that takes rank 4.
+    assert LLM.newest.asked == ("bitsandbytes", "vllm", "processed_logprobs", 0, 8)
     groups = policy.generate(PROMPTS, 3, Sampling(4, temperature=0.8, seed=7, stop=("\n",)))
     prompts, parameters, lora = LLM.newest.calls[0]
     assert [tuple(p["prompt_token_ids"]) for p in prompts] == [g.prompt_ids for g in groups]
@@ -156,11 +181,28 @@ def test_what_it_cannot_do_is_said_before_anything_is_loaded(tiny: Path, monkeyp
         (four.model_copy(update={"lora_rank": 1024}), r"model\.lora_rank", True),
         (four.model_copy(update={"backend": "mlx"}), r"MLX", True),
         (four, r"CUDA GPU", True),
+        (four.model_copy(update={"device": "cuda"}), r"no CUDA GPU", True),
     ):
         monkeypatch.setattr(found, lambda name, installed=installed: installed or None)
         monkeypatch.setattr("azr.policy.precision.cuda_works", lambda: False)
         with pytest.raises(UserError, match=words):
             make_policy(config, TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("model", "variable", "words"),
+    [
+        ({"generation_precision": "float32"}, "", "bfloat16"),
+        ({}, "expandable_segments:True", "PYTORCH_CUDA_ALLOC_CONF"),
+    ],
+)
+def test_what_vllm_would_fail_at_late_is_said_early(
+    model: dict[str, str], variable: str, words: str, engine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", variable)
+    monkeypatch.setattr("azr.policy.nf4_policy.gpu_precision", lambda: "bfloat16")
+    with pytest.raises(UserError, match=words):
+        make_policy(ModelConfig(name="no/model", quantization="4bit", engine="vllm", **model), TrainConfig())
 
 
 def test_the_plan_gives_it_its_share(tmp_path: Path) -> None:
@@ -169,5 +211,10 @@ def test_the_plan_gives_it_its_share(tmp_path: Path) -> None:
         plan.plan_of(Config(model=ModelConfig(name="Qwen/Qwen3-4B", quantization="4bit", engine=engine)), machine)
         for engine in ("own", "vllm")
     )
+    with pytest.raises(UserError, match=r"no CUDA GPU"):
+        plan.plan_of(
+            Config(model=ModelConfig(name="Qwen/Qwen3-4B", quantization="4bit", engine="vllm")),
+            plan.Machine(False, plan.GIB),
+        )
     assert other.cache == 12 * plan.GIB and other.fits and own.peak < other.peak
     assert "vLLM" in plan.table(other) and "vLLM" not in plan.table(own)

@@ -74,7 +74,8 @@ class Protocol:
 def engine(policy: Policy) -> dict[str, str]:
     """What of the machinery can alter what a model generates; of a policy that does not say, PyTorch unquantised."""
     known = {"backend": "torch", "quantization": "none", "generation_precision": "", **policy.describe()}
-    return {name: str(known[name]) for name in ("backend", "quantization", "generation_precision")}
+    names = ["backend", "quantization", "generation_precision", *(["engine"] if "engine" in known else [])]
+    return {name: str(known[name]) for name in names}
 
 
 def choose(

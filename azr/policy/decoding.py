@@ -243,7 +243,7 @@ def _draw(logits: Tensor, uniform: Tensor, block: int = 256) -> Tensor:
     padded = torch.nn.functional.pad(weights, (0, blocks * block - size)).view(rows, blocks, block)
     wide = widest()
     upper = padded.sum(-1).to(wide).cumsum(-1)  # (R, blocks)
-    target = uniform.to(wide) * upper[:, -1]
+    target = uniform.to(wide).clamp(max=1 - torch.finfo(wide).eps) * upper[:, -1]  # never all of it
     chosen = torch.searchsorted(upper, target.unsqueeze(1), right=True).clamp(max=blocks - 1)
     before = torch.where(chosen > 0, upper.gather(1, (chosen - 1).clamp(min=0)), 0.0)
     inner = padded[torch.arange(rows), chosen.squeeze(1)].to(wide).cumsum(-1)

@@ -9,6 +9,7 @@ not quite the trainer's; the update corrects for that with truncated importance 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.plan import VLLM_SHARE
 from azr.policy.base import Progress
 from azr.policy.models import local_folder
-from azr.policy.nf4_policy import Nf4Policy
+from azr.policy.nf4_policy import Nf4Policy, resolve_precision
 from azr.policy.precision import choose_device
 from azr.policy.text import StopFinder, ending
 from azr.records import Completion, Sampling
@@ -34,12 +37,16 @@ class VllmGenerator:
     """Completions of tokenised prompts from a vLLM engine in this process. Same interface as `Generator`."""
 
     def __init__(self, model: Any, name: str, tokenizer: Any, end_ids: set[int], rank: int, dtype: str) -> None:
+        # A process of its own would take the terminal's Ctrl-C for its end, and could outlive a killed training.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         from vllm import LLM
 
         self.model, self.tokenizer, self.end_ids = model, tokenizer, end_ids  # the trainer's model, to be described
         self.adapter: Any = None
+        longest = min(CONTEXT, getattr(model.config, "max_position_embeddings", CONTEXT))
+        torch.cuda.empty_cache()  # what PyTorch keeps for reuse, vLLM cannot have
         self.engine = LLM(
-            model=name, dtype=dtype, quantization="bitsandbytes", generation_config="vllm", max_model_len=CONTEXT,
+            model=name, dtype=dtype, quantization="bitsandbytes", generation_config="vllm", max_model_len=longest,
             gpu_memory_utilization=VLLM_SHARE, enable_sleep_mode=True, logprobs_mode="processed_logprobs", seed=0,
             enable_lora=True, max_loras=1, max_lora_rank=min(size for size in RANKS if size >= rank),
         )  # fmt: skip
@@ -65,14 +72,16 @@ class VllmGenerator:
             )
             for place in range(len(prompts))
         ]  # fmt: skip
-        self.engine.wake_up()
-        try:
-            found = self.engine.generate(
-                [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters,
-                lora_request=self.adapter, use_tqdm=False,
-            )  # fmt: skip
-        finally:
-            self.engine.sleep(level=1)
+        torch.cuda.empty_cache()
+        with torch.device("cpu"):  # vLLM places its tensors itself, and takes it that the others are the CPU's
+            try:
+                self.engine.wake_up()
+                found = self.engine.generate(
+                    [{"prompt_token_ids": list(prompt)} for prompt in prompts], parameters,
+                    lora_request=self.adapter, use_tqdm=False,
+                )  # fmt: skip
+            finally:
+                self.engine.sleep(level=1)
         stops = StopFinder(self.tokenizer, sampling.stop)
         if progress:
             progress(len(prompts), len(prompts))
@@ -107,8 +116,13 @@ class VllmPolicy(Nf4Policy):
             raise UserError("model.thinking_tokens: vLLM cannot close a thought; set it to 0, or model.engine=own")
         if model.lora_rank > max(RANKS):
             raise UserError(f"model.lora_rank: vLLM takes adapters up to rank {max(RANKS)}")
-        if choose_device(model).type != "cuda":
+        device = choose_device(model)
+        if device.type != "cuda":
             raise UserError("model.engine: vLLM needs a CUDA GPU; set model.engine=own")
+        if resolve_precision(model, device) != "bfloat16":
+            raise UserError("model.generation_precision: vLLM's adapters want bfloat16; set it, or model.engine=own")
+        if "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""):
+            raise UserError("PYTORCH_CUDA_ALLOC_CONF: vLLM cannot sleep with expandable_segments; unset it")
         super().__init__(model, train)
         self.adapters = tempfile.TemporaryDirectory(prefix="azr-adapter-")
         self.versions = 0
@@ -135,3 +149,6 @@ class VllmPolicy(Nf4Policy):
             yield
         finally:
             self.generator.adapter = newest
+
+    def describe(self) -> dict[str, str | int | float]:
+        return super().describe() | {"engine": "vllm"}
