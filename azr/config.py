@@ -126,8 +126,7 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "prompt", "data", "references", "floor", "weight", "mix", "diversity", "rehearsal", "renewal",
-    "easing", "guessing",
+    "vacuity", "band", "prompt", "data", "references", "floor", "mix", "rehearsal", "renewal", "easing",
 ]  # fmt: skip
 
 
@@ -140,7 +139,6 @@ class CurriculumConfig(Section):
     band_high: float = Field(0.7, gt=0, lt=1, description="solve rate above which tasks get harder")
     start_level: float = Field(1.0, ge=0, le=10, description="level of every task type at the first step, 0 to 10")
     rehearsal: float = Field(0.5, ge=0, le=1, description="share of the solved tasks that are buffered ones")
-    diversity_cap: float = Field(0.3, ge=0, le=1, description="largest bonus for diversity, in units of reward")
     untrained_every: int = Field(
         0, ge=0, description="steps between attempts of the untrained model at new tasks; 0 is off"
     )

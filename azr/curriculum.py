@@ -13,15 +13,12 @@ write would only ask for the impossible. The means are those of `curriculum.mean
   up less often
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
 - floor: a task below the target difficulty earns less
-- weight: the higher the level, the more learnability counts beside the fixed costs of what is invalid or hollow
 - mix: a type whose tasks are solved too easily gets fewer prompts; of one whose new tasks are too hard more of what is
   solved is rehearsed, as most of its new tasks teach nothing
-- diversity: a bonus for distance to the references, rare constructs and types of data, and what the prompt asked for
 - rehearsal: a share of the solved tasks are buffered ones that were in the band; so are most of those that fill up a
   step with few new tasks
 - renewal: what is rehearsed has a new input (renewal.py)
 - easing: below level 1 new tasks are solved at a shorter input, the likelier the lower the level
-- guessing: the more a task can be answered without a look at it, the less it teaches either role (guessing.py)
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
 two fifths of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
@@ -218,40 +215,21 @@ class Curriculum:
 
     # --- what to pay for ---------------------------------------------------------------------------------------------
 
-    def shape(self, proposals: Sequence[Proposal], buffer: Buffer) -> list[Shaping | None]:
+    def shape(self, proposals: Sequence[Proposal]) -> list[Shaping | None]:
         """How each proposal's reward is shaped; None without the controller."""
         if not self.config.enabled:
             return [None] * len(proposals)
-        common = {kind: self._frequencies(kind, buffer) for kind in self.types}
-        data = {kind: datatypes.shares(self._newest(kind, buffer)) for kind in self.types}
-        return [self._shape(proposal, common[proposal.type], data[proposal.type]) for proposal in proposals]
+        return [self._shape(proposal) for proposal in proposals]
 
-    def _shape(self, proposal: Proposal, common: Mapping[str, float], data: Mapping[str, float]) -> Shaping:
+    def _shape(self, proposal: Proposal) -> Shaping:
         now = self.levels[proposal.type]
         own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
         return Shaping(
             hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
             formed=now.formed,
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
-            weight=1.0 + now.level / TOP if self.uses("weight") else 1.0,
             merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
-            bonus=self._bonus(proposal, common, data) if own and self.uses("diversity") else 0.0,
         )
-
-    def _bonus(self, proposal: Proposal, common: Mapping[str, float], data: Mapping[str, float]) -> float:
-        """Distance to the references + rarity (constructs and types of data, the mean of both) + share of the wish that
-        came true, summed, capped.
-
-        Two of the three in full reach the cap. (The paper's intrinsic rewards, which it leaves off.)
-        """
-        program = proposal.program or ""
-        used = constructs.constructs(program)
-        distance = 1.0 - max((similarity(grams(program), grams(r)) for r in proposal.references), default=0.0)
-        rarity = max((1.0 - common[name] for name in used), default=0.0) / 2
-        rarity += (1.0 - data.get(datatypes.signature(proposal.task), 0.0)) / 2 if proposal.task else 0.0
-        wanted = set(proposal.wish)
-        kept = len(wanted & used) / len(wanted) if wanted else 0.0
-        return min(self.config.diversity_cap, self.config.diversity_cap * (distance + rarity + kept) / 2)
 
     def _frequencies(self, kind: TaskType, buffer: Buffer) -> dict[str, float]:
         return constructs.frequencies(task.program for task in self._newest(kind, buffer))

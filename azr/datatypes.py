@@ -6,8 +6,6 @@ text, lists and dicts shows on every held-out task that has them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 
 from azr.executor import NotALiteral, parse_arguments, parse_literal, render
@@ -70,9 +68,3 @@ def _signature(arguments: str, output: str) -> str:
         return f"{', '.join(types)} -> {type(parse_literal(output)).__name__}"
     except NotALiteral:  # an infinity, say, has no literal
         return "?"
-
-
-def shares(tasks: Iterable[Task]) -> dict[str, float]:
-    """Share of the tasks by signature."""
-    counts = Counter(map(signature, tasks))
-    return {name: count / counts.total() for name, count in counts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from azr import diversity
@@ -74,15 +74,6 @@ def rates(name: str, attempts: Sequence[Attempt], verdicts: Sequence[Verdict]) -
     for kind in (None, *TASK_TYPES):
         own = [float(v.correct) for a, v in zip(attempts, verdicts, strict=True) if kind in (None, a.task.type)]
         found |= _mean(f"{name}/{kind}" if kind else name, own)
-    return found
-
-
-def guess_metrics(tasks: Sequence[Task], guessed: Mapping[str, float]) -> dict[str, float]:
-    """Mean share of the answers to other tasks that fit a task, all and per type."""
-    found: dict[str, float] = {}
-    for kind in (None, *TASK_TYPES):
-        own = [guessed[task.id] for task in tasks if task.id in guessed and kind in (None, task.type)]
-        found |= _mean(f"solve/guessed/{kind}" if kind else "solve/guessed", own)
     return found
 
 

@@ -109,7 +109,6 @@ def _parse(
         parsed.inputs,
         parsed.message,
         reason=parsed.reason,
-        wish=request.wish.constructs,
         argument=request.wish.argument,
     )
 

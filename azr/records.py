@@ -119,7 +119,6 @@ class Proposal:
     reason: str = ""  # why it is no task; empty for a task
     vacuous: str = ""  # a task, but a hollow one: why
     difficulty: Difficulty | None = None  # of a task whose program could be measured
-    wish: tuple[str, ...] = ()  # constructs that the prompt asked for
     argument: str = ""  # name of the first argument that the prompt gave; empty for none
 
 

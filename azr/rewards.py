@@ -56,9 +56,7 @@ class Shaping:
     hollow: bool = False  # vacuous, a near copy, or a repeat
     formed: bool = True  # the proposer has learnt the form: hollow is worth no more than invalid
     band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
-    weight: float = 1.0  # of learnability
     merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
-    bonus: float = 0.0  # for diversity
 
 
 def in_band(rate: float, low: float, high: float) -> float:
@@ -69,7 +67,7 @@ def in_band(rate: float, low: float, high: float) -> float:
 def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
     """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
 
-    weight x merit x learnability + bonus. With a band, a task that everybody solves costs as much as a repeat, and once
+    merit x learnability. With a band, a task that everybody solves costs as much as a repeat, and once
     the form is learnt so does one that nobody solves; before, it has the form, and that is all there is to learn.
     """
     if shaping.hollow:
@@ -84,7 +82,7 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
         return REPEATED
     else:
         value = in_band(rate, *shaping.band)
-    return shaping.weight * (shaping.merit * value if value > 0 else value) + shaping.bonus
+    return shaping.merit * value if value > 0 else value
 
 
 def solver_reward(well_formed: bool, correct: bool, misfit: bool = False) -> float:

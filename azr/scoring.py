@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from azr import advantages, datatypes, rewards
 from azr.config import Config, TasksConfig, TrainConfig
@@ -39,19 +39,13 @@ def score(
     verdicts: Sequence[Verdict],
     config: Config,
     shapings: Sequence[Shaping | None] | None = None,
-    guessed: Mapping[str, float] | None = None,
 ) -> Scored:
     """Reward every proposal and attempt, and whiten within each of the six type x role groups.
 
-    `shapings`: what the curriculum makes of each proposal's reward; None leaves it alone. `guessed`: by task id, the
-    share that guessing would get; of a proposal's merit and of an attempt's advantage the rest is left.
+    `shapings`: what the curriculum makes of each proposal's reward; None leaves it alone.
     """
     rates = solve_rates(tasks, attempts, verdicts)
-    guessed = guessed or {}
-    shapings = [
-        replace(s, merit=s.merit * (1.0 - guessed[p.task.id])) if s and p.task and p.task.id in guessed else s
-        for p, s in zip(proposals, shapings or [None] * len(proposals), strict=True)
-    ]
+    shapings = shapings or [None] * len(proposals)
     proposal_rewards = [_proposal_reward(p, rates, config, s) for p, s in zip(proposals, shapings, strict=True)]
     attempt_rewards = [_attempt_reward(a, v, config.train) for a, v in zip(attempts, verdicts, strict=True)]
     proposal_advantages: list[float | None] = [None] * len(proposals)
@@ -72,7 +66,7 @@ def score(
                 if role == "propose":
                     proposal_advantages[index] = advantage
                 else:
-                    attempt_advantages[index] = advantage * (1.0 - guessed.get(attempts[index].task.id, 0.0))
+                    attempt_advantages[index] = advantage
     samples = _samples(
         proposals, proposal_rewards, proposal_advantages, attempts, attempt_rewards, attempt_advantages, config.tasks
     )

@@ -19,7 +19,6 @@ from azr.config import Config
 from azr.curriculum import Curriculum
 from azr.diversity import DiversityAlarm, GarbageAlarm
 from azr.executor import Executor
-from azr.guessing import NEWEST, guess_rates
 from azr.heldout import HeldOut
 from azr.policy.base import Policy
 from azr.proposer import propose, validate
@@ -109,7 +108,7 @@ def play(s: SelfPlay, step: int) -> None:
     proposals = validate(proposals, s.executor, s.buffer, s.held_out.covers)
     clock.lap("validate")
     s.phase(step, "solve")
-    shapings = s.curriculum.shape(proposals, s.buffer)
+    shapings = s.curriculum.shape(proposals)
     accepted = [i for i, shaping in enumerate(shapings) if is_accepted(proposals[i], shaping)]
     as_proposed = [proposals[i] for i in accepted]
     proposals, tasks, fresh = choose(s, step, proposals, accepted)
@@ -117,12 +116,7 @@ def play(s: SelfPlay, step: int) -> None:
     clock.lap("solve")
     s.phase(step, "grade")
     verdicts = grade(attempts, s.executor)
-    newest = [entry.task for entry in s.buffer.entries("abduction")[-NEWEST:]]
-    guessed = guess_rates(attempts, s.executor, newest)
-    scored = score(
-        proposals, tasks, attempts, verdicts, s.config, shapings,
-        guessed if s.curriculum.uses("guessing") else None,
-    )  # fmt: skip
+    scored = score(proposals, tasks, attempts, verdicts, s.config, shapings)
     clock.lap("grade")
     untrained = untrained_rates(s, step, tasks[:fresh], clock)
     s.phase(step, "update")
@@ -138,7 +132,6 @@ def play(s: SelfPlay, step: int) -> None:
     numbers = (
         metrics.propose_metrics(proposals)
         | metrics.solve_metrics(tasks, fresh, attempts, verdicts, scored)
-        | metrics.guess_metrics(tasks, guessed)
         | metrics.reward_metrics(scored, proposals, attempts)
         | metrics.buffer_metrics(s.buffer)
         | metrics.difficulty_metrics(taken)

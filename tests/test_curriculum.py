@@ -127,7 +127,7 @@ def test_until_the_form_is_learnt_nothing_is_wished_and_hollow_costs_less() -> N
     for valid, cost in ((0.39, REPEATED), (0.4, MALFORMED)):
         found = curriculum("vacuity", "prompt")
         found.levels["deduction"] = Level(1.0, None, valid)
-        [shape] = found.shape([hollow], Buffer(16))
+        [shape] = found.shape([hollow])
         assert shape and shape.hollow and shaped_reward(shape, False, None, "paper") == cost
         assert (found.wish("deduction", Buffer(16), random.Random(0)) == NO_WISH) == (cost == REPEATED)
 

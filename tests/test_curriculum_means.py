@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from curriculum_samples import BAND, MEANS, PROGRAMS, curriculum, difficulty, filled, proposal, task
@@ -34,7 +33,7 @@ def test_switched_off_it_is_the_plain_loop() -> None:
         off.references("deduction", buffer, 3, random.Random(7)) == buffer.sample("deduction", 4, random.Random(7))[:3]
     )
     assert off.program(buffer, random.Random(7)) == buffer.sample_program(random.Random(7))
-    assert off.shape([proposal(t)], buffer) == [None]
+    assert off.shape([proposal(t)]) == [None]
     assert off.rehearse(buffer, 16, 16, random.Random(0)) == []
     assert len(off.rehearse(buffer, 4, 1, random.Random(0))) == 3  # a step with too few new tasks is filled up
     off.observe([proposal(t)], [proposal(t)], {t.id: 1.0})
@@ -56,55 +55,30 @@ def test_vacuity_refuses_hollow_tasks_and_repeats() -> None:
     hollow, copy = proposal(task(PROGRAMS[0]), vacuous="identity"), proposal(task(PROGRAMS[1]), repeated=True)
     good, invalid = proposal(task(PROGRAMS[2])), proposal(None)
     for means, expected in ((("vacuity",), [True, True, False, False]), ((), [False] * 4)):
-        shapes = curriculum(*means).shape([hollow, copy, good, invalid], Buffer(16))
+        shapes = curriculum(*means).shape([hollow, copy, good, invalid])
         assert [shape is not None and shape.hollow for shape in shapes] == expected
 
 
 def test_band_is_paid() -> None:
-    [on] = curriculum("band").shape([proposal(task(PROGRAMS[0]))], Buffer(16))
+    [on] = curriculum("band").shape([proposal(task(PROGRAMS[0]))])
     assert on and on.band == BAND
-    [off] = curriculum().shape([proposal(task(PROGRAMS[0]))], Buffer(16))
+    [off] = curriculum().shape([proposal(task(PROGRAMS[0]))])
     assert off and off.band is None
 
 
-def test_floor_and_weight_follow_the_level() -> None:
+def test_the_floor_follows_the_level() -> None:
     p = proposal(task(PROGRAMS[0]), difficulty(20.0, 1.0))
-    for level, merit, weight in ((0.0, 1.0, 1.0), (10.0, reached(p.difficulty, 10.0), 2.0)):
-        found = curriculum("floor", "weight", start_level=level)
-        [shape] = found.shape([p], Buffer(16))
-        assert shape and (shape.merit, shape.weight) == (merit, weight)
-    [off] = curriculum(start_level=10.0).shape([p], Buffer(16))
-    assert off and (off.merit, off.weight) == (1.0, 1.0)
+    for level, merit in ((0.0, 1.0), (10.0, reached(p.difficulty, 10.0))):
+        [shape] = curriculum("floor", start_level=level).shape([p])
+        assert shape and shape.merit == merit
+    [off] = curriculum(start_level=10.0).shape([p])
+    assert off and off.merit == 1.0
 
 
 def test_induction_is_not_paid_for_a_program_that_it_borrows() -> None:
     borrowed = proposal(task(PROGRAMS[0], "induction"), difficulty(5.0, 0.1))
-    [shape] = curriculum(*MEANS).shape([borrowed], Buffer(16))
-    assert shape and (shape.merit, shape.bonus) == (1.0, 0.0)
-
-
-def test_diversity_is_summed_and_capped_by_hand() -> None:
-    buffer = Buffer(64)
-    for i in range(4):  # "for" in two of the four, "modulo" in one of them
-        extra = f"    for i in x:\n        pass\n    return {i}" if i < 2 else f"    return x + {i}"
-        buffer.add(task(f"def f(x):\n{extra}" + (" % 3" if i == 0 else "")), i)
-    program = "def f(y):\n    for v in y:\n        return v % 5"
-    t = task(program)
-    found = curriculum("diversity", diversity_cap=0.4)
-
-    def bonus(**more: Any) -> float:
-        [shape] = found.shape([proposal(t, **more)], buffer)
-        assert shape
-        return shape.bonus
-
-    rarity = (1 - 1 / 4) / 2  # "modulo"; the data are numbers, as everywhere
-    assert bonus(references=(program,)) == pytest.approx(0.4 * rarity / 2)  # no distance, no wish
-    assert bonus(references=(program,), wish=("for", "zip")) == pytest.approx(0.4 * (rarity + 0.5) / 2)
-    assert bonus(references=(PROGRAMS[1],), wish=("for",)) == 0.4
-    t = task(program, text="'ab'")
-    assert bonus(references=(program,)) == pytest.approx(0.4 * (rarity + 1 / 2) / 2)  # text is new
-    [off] = curriculum().shape([proposal(t)], buffer)
-    assert off and off.bonus == 0.0
+    [shape] = curriculum(*MEANS).shape([borrowed])
+    assert shape and shape.merit == 1.0
 
 
 def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from azr.datatypes import first_argument, same_kind, shares, signature, suits
+from azr.datatypes import first_argument, same_kind, signature, suits
 from azr.records import Pair, Task
 
 
@@ -24,14 +24,6 @@ def task(given: str, output: str) -> Task:
 )
 def test_signatures(given: str, output: str, expected: str) -> None:
     assert signature(task(given, output)) == expected
-
-
-def test_shares_add_up() -> None:
-    assert shares([]) == {}
-    assert shares([task("1", "2"), task("3", "4"), task("'a'", "2"), task("'a'", "2")]) == {
-        "int -> int": 0.5,
-        "str -> int": 0.5,
-    }
 
 
 @pytest.mark.parametrize(
