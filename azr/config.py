@@ -126,7 +126,7 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "prompt", "data", "references", "floor", "mix", "rehearsal", "renewal", "easing",
+    "vacuity", "band", "data", "references", "floor", "mix", "rehearsal", "renewal", "easing",
 ]  # fmt: skip
 
 

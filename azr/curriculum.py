@@ -7,7 +7,6 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
-- prompt: from level 1 on the prompt asks for constructs (rare ones more often) and a number of lines
 - data: the prompt names the first argument, and a task whose first argument is of another type, or is never read, is
   invalid, so that tasks are about text and lists as often as about numbers; what the model can hardly write about comes
   up less often
@@ -21,8 +20,8 @@ write would only ask for the impossible. The means are those of `curriculum.mean
 - easing: below level 1 new tasks are solved at a shorter input, the likelier the lower the level
 
 Form comes first: hollow tasks are the first valid ones that a small model can write, and the way to the others. Until
-two fifths of a type's proposals are valid, a hollow one costs no more than a wrong answer, one that nobody solves costs
-nothing, and the prompt asks for no constructs.
+two fifths of a type's proposals are valid, a hollow one costs no more than a wrong answer, and one that nobody solves
+costs nothing.
 """
 
 from __future__ import annotations
@@ -35,10 +34,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from azr import constructs, datatypes
+from azr import datatypes
 from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
-from azr.prompts import NO_WISH, Wish
 from azr.records import TASK_TYPES, Difficulty, Proposal, Task, TaskType
 from azr.renewal import growth
 from azr.rewards import Shaping, in_band
@@ -48,7 +46,6 @@ TOP = 10.0  # levels go from 0 to TOP
 GAIN = 0.5  # levels a step at a smoothed rate of 0 or 1
 SMOOTHING = 0.3  # weight of the newest step's solve rate and share of valid proposals
 FORMED = 0.4  # smoothed share of valid proposals from which a type has learnt the form
-ASKING = 1.0  # level from which the prompt asks for constructs: below it tasks are hard enough without
 EASING = 1.0  # level below which new tasks are solved at shorter inputs, all of them at level 0
 FOLLOWING = 0.75  # share of the target that the step's median task must reach before the level rises
 SHORTLIST = 4  # references are chosen among this many times as many
@@ -58,7 +55,6 @@ VARIED = 0.3  # share of different outputs among the probed runs from which a ta
 HOPELESS = 0.1  # weight of a buffered task whose last solve rate was 0 or 1, beside 1 for one in the band
 WRITTEN = 0.2  # share of valid proposals about a type of data from which it is asked for as often as any other
 UNWRITTEN = 0.2  # how often, beside that, where no proposal about it is valid
-RECENT = 256  # newest tasks of a type, among which a construct is rare or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +144,11 @@ class Curriculum:
         high = self.config.band_high
         return 1.0 if rate is None or rate <= high else 1.0 - 0.6 * (rate - high) / (1 - high)
 
-    def wish(self, kind: TaskType, buffer: Buffer, rng: random.Random) -> Wish:
-        """The first argument; constructs (rare ones in the newest tasks more often) and a number of lines, by level."""
-        if kind == "induction":
-            return NO_WISH
-        argument = self._argument(rng) if self.uses("data") else ""
-        level = self.levels[kind].level
-        if not self.uses("prompt") or not self.levels[kind].formed or level < ASKING:
-            return Wish(argument=argument)
-        common = self._frequencies(kind, buffer)
-        count = 1 + (level >= 2) + (level >= 5)
-        keys = {name: rng.random() ** (common[name] + 0.1) for name in constructs.CONSTRUCTS}
-        chosen = sorted(constructs.CONSTRUCTS, key=lambda name: keys[name], reverse=True)[:count]
-        return Wish(tuple(sorted(chosen)), max(2, round(2.5 + 0.5 * level + rng.uniform(-1.0, 1.0))), argument)
-
-    def _argument(self, rng: random.Random) -> str:
-        """A name for the first argument; seldom one of a type of data that the model can hardly write about."""
+    def argument(self, kind: TaskType, rng: random.Random) -> str:
+        """A name for the first argument, empty for any; seldom one of a type of data that the model can hardly write
+        about. Induction borrows its programs."""
+        if kind == "induction" or not self.uses("data"):
+            return ""
         shares = [min(1.0, self.written[data] / WRITTEN) for data in datatypes.ARGUMENTS.values()]
         weights = [UNWRITTEN + (1 - UNWRITTEN) * share for share in shares]
         return rng.choices(tuple(datatypes.ARGUMENTS), weights)[0]
@@ -230,12 +215,6 @@ class Curriculum:
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
             merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
         )
-
-    def _frequencies(self, kind: TaskType, buffer: Buffer) -> dict[str, float]:
-        return constructs.frequencies(task.program for task in self._newest(kind, buffer))
-
-    def _newest(self, kind: TaskType, buffer: Buffer) -> list[Task]:
-        return [entry.task for entry in buffer.entries(kind)[-RECENT:] if entry.step >= 0]
 
     # --- what to solve -----------------------------------------------------------------------------------------------
 

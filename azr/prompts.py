@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from azr import datatypes
-from azr.constructs import constructs
-from azr.constructs import lines as count_lines
 from azr.records import Task, TaskType
 
 FENCE = "```"
@@ -32,19 +30,6 @@ class Example:
     program: str
     inputs: tuple[str, ...]
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a proposer prompt asks for: constructs (see constructs.py) and a number of lines, 0 for any; the name of the
-    first argument, empty for any, which says what type of data the task is about."""
-
-    constructs: tuple[str, ...] = ()
-    lines: int = 0
-    argument: str = ""
-
-
-NO_WISH = Wish()
 
 
 # Format examples of our own for the completion style: they fill up the references while the buffer has too few.
@@ -134,33 +119,22 @@ def _induction_block(example: Example, inputs: int) -> str:
     return f"{FENCE}python\n{example.program}\n{FENCE}\n{FENCE}calls\n{calls}\n# {message}\n{FENCE}\n"
 
 
-def propose_completion(references: Sequence[Example], wish: Wish = NO_WISH) -> str:
-    """Prompt for a program and one input (deduction, abduction). The completion goes on after `opening`.
+def propose_completion(references: Sequence[Example], argument: str = "") -> str:
+    """Prompt for a program and one input (deduction, abduction), with a name for its first argument or none.
 
-    A wish stands in the last heading; the references' own headings then say the same of them.
+    The completion goes on after `opening`.
     """
     parts = ["A list of different Python functions, each with an example call.\n"]
     for number, example in enumerate(references, 1):
-        heading = _heading(number, _label(example.program, wish) if wish.lines else "")
-        parts.append(f"{heading}{FENCE}python\n{example.program}\n\n{_calls(example.inputs[:1])}\n{FENCE}\n")
-    wanted = f"{', '.join(wish.constructs)}; {wish.lines} lines" if wish.lines else ""
-    parts.append(f"{_heading(len(references) + 1, wanted)}{FENCE}python\n{opening(wish)}")
+        block = f"{example.program}\n\n{_calls(example.inputs[:1])}\n"
+        parts.append(f"\n# Function {number}\n{FENCE}python\n{block}{FENCE}\n")
+    parts.append(f"\n# Function {len(references) + 1}\n{FENCE}python\n{opening(argument)}")
     return "".join(parts)
 
 
-def opening(wish: Wish) -> str:
+def opening(argument: str) -> str:
     """The beginning of a program that a completion goes on with."""
-    return f"def f({wish.argument}" if wish.argument else "def f"
-
-
-def _heading(number: int, label: str) -> str:
-    return f"\n# Function {number}{f': {label}' if label else ''}\n"
-
-
-def _label(program: str, wish: Wish) -> str:
-    """What a wish would have had to say to get this program: its constructs (wished ones first) and its lines."""
-    used = sorted(constructs(program), key=lambda name: (name not in wish.constructs, name))
-    return f"{', '.join(used[: max(len(wish.constructs), 1)]) or 'return'}; {count_lines(program)} lines"
+    return f"def f({argument}" if argument else "def f"
 
 
 def propose_induction_completion(references: Sequence[Example], program: str, inputs: int) -> str:
@@ -176,7 +150,7 @@ _PROPOSE_CHAT = """You write small Python tasks for another programmer. Here are
 {references}
 
 Write one new task that is different from all of these: a deterministic function named `f` (standard library only, no
-files, no network, no randomness, no time) and one input for it, as a call of `f` with literals. {goal}{wish}
+files, no network, no randomness, no time) and one input for it, as a call of `f` with literals. {goal}{argument}
 Put the task between <answer> and </answer>, in this form and with nothing else inside:
 <answer>
 ```python
@@ -212,15 +186,10 @@ Put message and calls between <answer> and </answer>, in this form and with noth
 </answer>"""
 
 
-def propose_chat(kind: TaskType, references: Sequence[Example], wish: Wish = NO_WISH) -> str:
+def propose_chat(kind: TaskType, references: Sequence[Example], argument: str = "") -> str:
     shown = "\n\n".join(f"{FENCE}python\n{e.program}\n\n{_calls(e.inputs[:1])}\n{FENCE}" for e in references)
-    wanted = f" Use {', '.join(wish.constructs)}, in about {wish.lines} lines." if wish.lines else ""
-    wanted += (
-        f" Its first argument is a {datatypes.ARGUMENTS[wish.argument]}, called `{wish.argument}`."
-        if wish.argument
-        else ""
-    )
-    return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind], wish=wanted)
+    wanted = f" Its first argument is a {datatypes.ARGUMENTS[argument]}, called `{argument}`." if argument else ""
+    return _PROPOSE_CHAT.format(references=shown, goal=_GOALS[kind], argument=wanted)
 
 
 def propose_induction_chat(references: Sequence[Example], program: str, inputs: int) -> str:

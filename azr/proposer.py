@@ -16,7 +16,7 @@ from azr.parsing import ParsedProposal
 from azr.policy.base import Policy, Progress
 from azr.probing import probe
 from azr.program import reads_first_argument
-from azr.prompts import Example, Wish
+from azr.prompts import Example
 from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
 from azr.vacuity import RECENT, Recent, why_vacuous
 
@@ -28,7 +28,7 @@ class Request:
     type: TaskType
     references: tuple[Example, ...]
     program: str = ""  # induction: the program whose inputs are asked for
-    wish: Wish = prompts.NO_WISH
+    argument: str = ""  # name of the first argument that is asked for; empty for any
 
 
 def requests(
@@ -52,7 +52,7 @@ def _request(
         fill = [e for e in spare if e.program != program][: config.references - len(examples)]
         examples = list(fill) + examples
     rng.shuffle(examples)
-    return Request(kind, tuple(examples), program, curriculum.wish(kind, buffer, rng))
+    return Request(kind, tuple(examples), program, curriculum.argument(kind, rng))
 
 
 def prompt_text(request: Request, policy: Policy, induction_inputs: int) -> str:
@@ -60,10 +60,10 @@ def prompt_text(request: Request, policy: Policy, induction_inputs: int) -> str:
     if policy.style == "completion":
         if induction:
             return prompts.propose_induction_completion(request.references, request.program, induction_inputs)
-        return prompts.propose_completion(request.references, request.wish)
+        return prompts.propose_completion(request.references, request.argument)
     if induction:
         return policy.format_chat(prompts.propose_induction_chat(request.references, request.program, induction_inputs))
-    return policy.format_chat(prompts.propose_chat(request.type, request.references, request.wish))
+    return policy.format_chat(prompts.propose_chat(request.type, request.references, request.argument))
 
 
 def propose(
@@ -109,7 +109,7 @@ def _parse(
         parsed.inputs,
         parsed.message,
         reason=parsed.reason,
-        argument=request.wish.argument,
+        argument=request.argument,
     )
 
 
@@ -125,14 +125,14 @@ def _parse_text(request: Request, completion: Completion, style: str, induction_
         block = parsing.unfenced(answer)
         if block is None:
             return ParsedProposal(None, reason="no ```python block")
-        return _as_wished(parsing.parse_proposal(block), request)
+        return _as_asked(parsing.parse_proposal(block), request)
     if request.type == "induction":
         return parsing.parse_induction_proposal(f"1: f{completion.text}", induction_inputs)
-    return _as_wished(parsing.parse_proposal(prompts.opening(request.wish) + completion.text), request)
+    return _as_asked(parsing.parse_proposal(prompts.opening(request.argument) + completion.text), request)
 
 
-def _as_wished(parsed: ParsedProposal, request: Request) -> ParsedProposal:
-    argument = request.wish.argument
+def _as_asked(parsed: ParsedProposal, request: Request) -> ParsedProposal:
+    argument = request.argument
     if parsed.program is None or not argument:
         return parsed
     if not datatypes.suits(argument, parsed.inputs[0]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from curriculum_samples import BAND, MEANS, PROGRAMS, curriculum, difficulty, filled, proposal, task
@@ -14,10 +13,8 @@ from hypothesis import strategies as st
 from azr import datatypes
 from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
-from azr.constructs import CONSTRUCTS
 from azr.curriculum import Curriculum, Level, reached
 from azr.errors import UserError
-from azr.prompts import NO_WISH
 from azr.records import TASK_TYPES, TaskType
 
 RATES = st.floats(0, 1)
@@ -28,7 +25,7 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     buffer, t = filled(), task(PROGRAMS[0])
     assert not any(off.uses(mean) for mean in MEANS)
     assert off.deal(5) == ["deduction", "abduction", "induction", "deduction", "abduction"]
-    assert off.wish("deduction", buffer, random.Random(0)) == NO_WISH
+    assert off.argument("deduction", random.Random(0)) == ""
     assert (
         off.references("deduction", buffer, 3, random.Random(7)) == buffer.sample("deduction", 4, random.Random(7))[:3]
     )
@@ -103,30 +100,10 @@ def test_every_type_gets_a_prompt_where_there_is_room(prompts: int, rates: list[
 
 def test_arguments_of_all_types_of_data_are_asked_for_alike_from_the_first_step_on() -> None:
     rng = random.Random(0)
-    found = [curriculum("data").wish("abduction", Buffer(16), rng) for _ in range(400)]
-    counts = [sum(wish.argument == name for wish in found) for name in datatypes.ARGUMENTS]
+    found = [curriculum("data").argument("abduction", rng) for _ in range(400)]
+    counts = [found.count(name) for name in datatypes.ARGUMENTS]
     assert sum(counts) == 400 and min(counts) > 20
-    assert all(not wish.constructs for wish in found)
-    assert curriculum("data").wish("induction", Buffer(16), rng) == NO_WISH
-
-
-def test_wishes_grow_with_the_level_and_prefer_what_is_rare() -> None:
-    buffer, rng = Buffer(512), random.Random(0)
-    for i in range(100):
-        buffer.add(task(f"def f(x):\n    for i in x:\n        if i % {i}:\n            return i"), i)
-    low, high = curriculum("prompt", start_level=1.0), curriculum("prompt", start_level=10.0)
-    below = curriculum("prompt", start_level=0.9)
-    for found in (low, high, below):
-        found.levels["deduction"] = replace(found.levels["deduction"], valid=1.0)
-    small = [low.wish("deduction", buffer, rng) for _ in range(200)]
-    large = [high.wish("deduction", buffer, rng) for _ in range(200)]
-    assert {len(wish.constructs) for wish in small} == {1} and {len(wish.constructs) for wish in large} == {3}
-    assert {wish.lines for wish in small} == {2, 3, 4} and min(wish.lines for wish in large) >= 6
-    wished = [name for wish in large for name in wish.constructs]
-    assert set(wished) <= set(CONSTRUCTS)
-    assert max(map(wished.count, ("for", "if", "modulo"))) < min(map(wished.count, ("zip", "sort", "dict")))
-    assert below.wish("deduction", buffer, rng) == NO_WISH  # what is too hard already is not made harder
-    assert low.wish("induction", buffer, rng) == curriculum().wish("deduction", buffer, rng) == NO_WISH
+    assert curriculum("data").argument("induction", rng) == curriculum().argument("abduction", rng) == ""
 
 
 def test_references_lie_near_the_target_and_differ() -> None:
@@ -315,11 +292,11 @@ def test_types_of_data_that_the_model_cannot_write_about_are_asked_for_less() ->
     valid = [proposal(task(PROGRAMS[0]), argument=name) for name in ("text", "words", "n")]
     for _ in range(20):
         found.observe([*valid, proposal(None, argument="d")], [], {})
-    asked = [datatypes.ARGUMENTS[found.wish("deduction", Buffer(16), rng).argument] for _ in range(2000)]
+    asked = [datatypes.ARGUMENTS[found.argument("deduction", rng)] for _ in range(2000)]
     assert found.written["dict"] == 0.0 and found.written["str"] > 0.99
     assert 0.01 < asked.count("dict") / 2000 < 0.05  # 0.2 of 8.2
     found.written |= {"list": 0.25, "dict": 0.1}  # a fifth is enough; half of that gives 0.6
-    asked = [datatypes.ARGUMENTS[found.wish("deduction", Buffer(16), rng).argument] for _ in range(2000)]
+    asked = [datatypes.ARGUMENTS[found.argument("deduction", rng)] for _ in range(2000)]
     assert asked.count("list") == pytest.approx(asked.count("str"), rel=0.15)
     assert 0.05 < asked.count("dict") / 2000 < 0.1  # 0.6 of 8.6
     assert found.metrics()["curriculum/written/dict"] == 0.1

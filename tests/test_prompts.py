@@ -21,7 +21,6 @@ from azr.parsing import (
 )
 from azr.policy.models import EMBEDDED, load_model
 from azr.policy.scripted import ScriptedPolicy
-from azr.prompts import Wish
 from azr.proposer import propose, requests
 from azr.records import Pair, Task
 
@@ -157,33 +156,22 @@ def test_format_examples_are_valid_proposals() -> None:
         assert parse_induction_proposal(f"{calls}\n# {example.message}", 10).reason == ""
 
 
-def test_a_wish_stands_in_the_last_heading_and_references_answer_to_it() -> None:
-    wish = prompts.Wish(("for", "zip"), 4)
-    text = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:2], wish)
-    headings = [line for line in text.split("\n") if line.startswith("# Function")]
-    assert headings == [
-        "# Function 1: for, if; 6 lines",  # the wished construct first
-        "# Function 2: comprehension, slice; 3 lines",
-        "# Function 3: for, zip; 4 lines",
-    ]
-    assert "Use for, zip, in about 4 lines." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
-
-
 def test_a_prompt_names_the_first_argument_and_the_completion_goes_on_after_it() -> None:
-    wish = prompts.Wish(argument="text")
-    prompt = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1], wish)
+    prompt = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1], "text")
     assert prompt.endswith("\n# Function 2\n```python\ndef f(text")
-    assert parse_proposal(prompts.opening(wish) + ", k):\n    return text * k\n\nf('a', 3)\n").inputs == ("'a', 3",)
-    assert "Its first argument is a str, called `text`." in prompts.propose_chat("deduction", [prompts.IDENTITY], wish)
+    assert parse_proposal(prompts.opening("text") + ", k):\n    return text * k\n\nf('a', 3)\n").inputs == ("'a', 3",)
+    assert "Its first argument is a str, called `text`." in prompts.propose_chat(
+        "deduction", [prompts.IDENTITY], "text"
+    )
 
 
-def test_without_a_wish_the_prompts_are_the_plain_ones() -> None:
+def test_without_an_argument_the_prompts_are_the_plain_ones() -> None:
     text = prompts.propose_completion(prompts.FORMAT_EXAMPLES[:1])
     assert text.startswith(
         "A list of different Python functions, each with an example call.\n\n# Function 1\n```python"
     )
     assert text.endswith("\n# Function 2\n```python\ndef f")
-    assert "Use " not in prompts.propose_chat("deduction", [prompts.IDENTITY])
+    assert "first argument" not in prompts.propose_chat("deduction", [prompts.IDENTITY])
 
 
 @pytest.mark.parametrize("style", ["completion", "chat"])
@@ -224,8 +212,8 @@ def test_no_completion_prompt_ends_inside_a_token(tokenizer: Any, value: str) ->
         (prompts.solve_completion(induction), "(a, b):\n    return a\n```"),
         (prompts.propose_induction_completion([], GOOD, 2), f"({value})\n2: f({value})\n"),
         (prompts.propose_completion([]), "(x):\n    return x\n"),
-        (prompts.propose_completion([], Wish(argument="text")), "):\n    return text\n"),
-        (prompts.propose_completion([], Wish(argument="s")), ", k=2):\n    return s\n"),
+        (prompts.propose_completion([], "text"), "):\n    return text\n"),
+        (prompts.propose_completion([], "s"), ", k=2):\n    return s\n"),
     ]
     for prompt, completion in texts:
         before, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + completion)
