@@ -48,7 +48,7 @@ class TorchPolicy:
         if model.threads:
             torch.set_num_threads(model.threads)
         if model.device == "mps":
-            raise UserError("model.device: mps is for model.quantization=4bit; an MLX model is faster on a Mac")
+            raise UserError("model.device: mps is for model.quantization=4bit; else take an MLX model on a Mac")
         self.device = choose_device(model)
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
