@@ -111,7 +111,7 @@ def play(s: SelfPlay, step: int) -> None:
     shapings = s.curriculum.shape(proposals)
     accepted = [i for i, shaping in enumerate(shapings) if is_accepted(proposals[i], shaping)]
     as_proposed = [proposals[i] for i in accepted]
-    proposals, tasks, fresh = choose(s, step, proposals, accepted)
+    proposals, tasks, fresh = tasks_to_solve(s, step, proposals, accepted)
     attempts = solve(s.policy, tasks, tasks_config, s.seed(step, "solve"), s.progress)
     clock.lap("solve")
     s.phase(step, "grade")
@@ -142,7 +142,7 @@ def play(s: SelfPlay, step: int) -> None:
     record(s, step, proposals, taken, tasks, attempts, verdicts, scored, numbers, clock)
 
 
-def choose(
+def tasks_to_solve(
     s: SelfPlay, step: int, proposals: Sequence[Proposal], accepted: Sequence[int]
 ) -> tuple[list[Proposal], list[Task], int]:
     """The tasks to solve, new ones first, and how many those are; the proposals with their tasks as they are solved."""

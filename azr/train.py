@@ -214,13 +214,17 @@ def _check_config(saved: Config, current: Config) -> None:
 
 
 def _check_resolved(state: dict[str, Any], held_out: HeldOut, resolved: dict[str, Any]) -> None:
-    check_same(*({_key(name): value for name, value in found.items()} for found in (state["resolved"], resolved)))
+    both = state["resolved"], resolved
+    own = any(found.get("device") == "metal" for found in both)  # MLX's device is not configured
+    check_same(*({_key(name, own): value for name, value in found.items()} for found in both))
     if state["held_out"] != held_out.digest:
         raise UserError("data/heldout.jsonl is not the one this run began with: restore it, or start a new run")
 
 
-def _key(resolved: str) -> str:
-    """The configuration key of a resolved value."""
+def _key(resolved: str, own_device: bool) -> str:
+    """The configuration key of a resolved value; of a device that has none, its name."""
+    if resolved == "device" and own_device:
+        return resolved
     return ("train." if resolved == "micro_batch_tokens" else "model.") + resolved
 
 

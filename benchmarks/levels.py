@@ -1,6 +1,6 @@
 """What a level does to proposals: one checkpoint proposes at several levels, with the means and without some.
 
-    python benchmarks/levels.py CHECKPOINT [--levels 0,2,4,8] [--rounds 4] [--without prompt references]
+    python benchmarks/levels.py CHECKPOINT [--levels 0,2,4,8] [--rounds 4] [--without references data]
 
 Nothing is trained and nothing is solved. CHECKPOINT's policy and buffer are the same throughout; in each row every type
 has the given level. A round is as many proposals as a step of that run. Printed as Markdown: shares of the proposals,
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 from azr.buffer import Buffer
 from azr.checkpoint import load_checkpoint
-from azr.config import Config
+from azr.config import Config, Mean
 from azr.curriculum import Curriculum, target
 from azr.errors import UserError
 from azr.executor import Executor
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--levels", default="0,2,4,8")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--without", nargs="*", default=[], help="means; each is left out alone, at every level")
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=get_args(Mean), help="means; each is left out alone, at every level"
+    )
     given = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(given.checkpoint)

@@ -18,7 +18,9 @@ from store_samples import WEIRD, config, step_rows
 from azr import checkpoint as module
 from azr.checkpoint import FORMAT, Checkpoints, check_same, load_checkpoint, run_of
 from azr.errors import UserError
+from azr.heldout import HeldOut
 from azr.store import Run, Store
+from azr.train import _check_resolved
 from azr.workspace import Workspace
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=8)
@@ -342,3 +344,12 @@ def test_the_manifest_lists_every_file(place: Workspace, run: Run) -> None:
     on_disk = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     assert set(files) == on_disk - {"manifest.json"}
     assert all(files[name]["size"] == (path / name).stat().st_size for name in files)
+
+
+@pytest.mark.parametrize(
+    ("devices", "mend"), [(("cpu", "cuda"), "--set model.device=cpu"), (("metal", "cpu"), "restore what it was")]
+)
+def test_another_device_is_refused_and_how_to_get_the_first_is_said(devices: tuple[str, str], mend: str) -> None:
+    saved, now = ({"threads": 2, "device": device} for device in devices)
+    with pytest.raises(UserError, match=mend):
+        _check_resolved({"resolved": saved, "held_out": ""}, HeldOut(), now)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from azr.config import REFERENCES, Config, Goal, changed_keys, key_names, load_config
+from azr.config import Config, changed_keys, key_names, load_config
 from azr.config_text import BEGIN, DOCS_FILE, END, YAML_FILE, to_markdown, to_yaml, with_table
 from azr.errors import UserError
+from azr.targets import REFERENCES, Goal
 
 
 def refused(text: str, tmp_path: Path, *overrides: str) -> str:

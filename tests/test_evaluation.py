@@ -11,7 +11,7 @@ import pytest
 from test_benchmarks import CRUX, HUMANEVAL, MBPP, write
 
 from azr import train
-from azr.config import REFERENCES, Config, ExecutorConfig
+from azr.config import Config, ExecutorConfig
 from azr.errors import UserError
 from azr.evaluation import benchmarks, contamination, protocols, results
 from azr.evaluation.evaluate import Subject, evaluate, fingerprint_of, select, untrained
@@ -24,6 +24,7 @@ from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
 from azr.records import Group, Sampling
 from azr.store import Store
+from azr.targets import REFERENCES
 
 COUNT = 40
 

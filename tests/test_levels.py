@@ -65,3 +65,9 @@ def test_every_row_has_the_shares_of_its_own_level() -> None:
 def test_no_checkpoint_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert levels.main([str(tmp_path / "checkpoint-0001")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_mean_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        levels.main(["checkpoint", "--without", "prompt"])
+    assert exit.value.code == 2 and "references" in capsys.readouterr().err

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from azr.config import Reference
 from azr.errors import UserError
 from azr.evaluation.core import (
     mcnemar,
@@ -20,6 +19,7 @@ from azr.evaluation.core import (
 )
 from azr.rows import from_json
 from azr.store import Store
+from azr.targets import Reference
 
 CONFIDENCE = 0.95
 
