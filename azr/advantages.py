@@ -1,7 +1,8 @@
 """Advantages: rewards minus a baseline, in units of their spread. Pure functions.
 
 TRR++ (arXiv 2505.03335, Eq. 8): one baseline per task type and role, six in all, A = (r - mean) / std. The authors
-take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths. The
+take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths (with
+leave-one-out they weigh in the spread only). The
 leave-one-out variant (RLOO, arXiv 2402.14740) compares a sample with the others of its prompt: an attempt with the
 other attempts at its task, a proposal with those that the same prompt asked for.
 """
@@ -47,12 +48,12 @@ def leave_one_out(
     `prompts` names the prompt of each reward. One with a single reward has nothing to compare with: advantage 0.
     """
     spread = max(baseline(rewards, weights).std, std_floor, 1e-4)
-    sums: dict[str, tuple[float, int]] = {}
+    of_prompt: dict[str, list[float]] = {}
     for reward, prompt in zip(rewards, prompts, strict=True):
-        total, count = sums.get(prompt, (0.0, 0))
-        sums[prompt] = (total + reward, count + 1)
+        of_prompt.setdefault(prompt, []).append(reward)
     advantages = []
     for reward, prompt in zip(rewards, prompts, strict=True):
-        total, count = sums[prompt]
-        advantages.append(0.0 if count < 2 else (reward - (total - reward) / (count - 1)) / spread)
+        same = of_prompt[prompt]
+        equal = max(same) == min(same)  # exactly 0 then, whatever their sum is rounded to
+        advantages.append(0.0 if equal else (reward - (sum(same) - reward) / (len(same) - 1)) / spread)
     return advantages

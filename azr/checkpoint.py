@@ -48,6 +48,7 @@ class Checkpoint:
     state: dict[str, Any]
     versions: dict[str, str]
     format_version: int
+    foreign: tuple[str, ...] = ()  # keys of its configuration that this version does not take: `config` has defaults
 
 
 class Checkpoints:
@@ -146,11 +147,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     manifest = _read_manifest(path)
     _verify(path, manifest["files"])
     values = {name: _read(path / f"{name}.json") for name in ("state", "config", "versions")}
-    try:
-        config = Config.model_validate(values["config"])
-    except ValidationError as error:
-        keys = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
-        raise UserError(f"{path / 'config.json'} is another version's: this AZR does not accept {keys}") from error
+    config, foreign = _config(values["config"], path)
     return Checkpoint(
         path=path,
         step=manifest["step"],
@@ -160,7 +157,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state=values["state"],
         versions=values["versions"],
         format_version=manifest["format"],
+        foreign=foreign,
     )
+
+
+def _config(values: dict[str, Any], path: Path) -> tuple[Config, tuple[str, ...]]:
+    """The configuration, and the keys that this version does not take: they have their defaults, unless they are the
+    model's. Raises UserError where it cannot be read."""
+    try:
+        return Config.model_validate(values), ()
+    except ValidationError as error:
+        foreign = tuple(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors()}))
+    known = {
+        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in foreign}
+        for section, keys in values.items()
+        if section not in foreign
+    }
+    try:
+        if not any(key == "model" or key.startswith("model.") for key in foreign):
+            return Config.model_validate(known), foreign
+    except ValidationError as error:
+        foreign = tuple(str(item["msg"]) for item in error.errors())
+    raise UserError(f"{path / 'config.json'} is another version's: this AZR does not accept {', '.join(foreign)}")
 
 
 def run_of(path: Path) -> str:

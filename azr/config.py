@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from azr.errors import UserError
 from azr.records import TaskType
-from azr.section import Section
+from azr.section import Section, each_once
 from azr.targets import TargetsConfig
 
 # What a resumed run may change; everything else has to be as in the checkpoint, or the run would not be the same run.
@@ -85,7 +85,9 @@ class TrainConfig(Section):
     clip_ratio: float = Field(0.2, gt=0, lt=1, description="PPO clip; inert with one update a step")
     importance_cap: float = Field(2.0, ge=1, description="cap of the truncated importance weight (trainer / generator)")
     kl_weight: float = Field(0.1, ge=0, description="weight in the loss of the KL divergence from the untrained model")
-    loss_weighting: Literal["role", "sequence", "token"] = Field("role", description="what weighs the same in the loss")
+    loss_weighting: Literal["role", "sequence", "token"] = Field(
+        "role", description="what has the same weight in the loss"
+    )
     baseline: Literal["type_role", "leave_one_out"] = Field(
         "leave_one_out",
         description="TRR++ baseline per task type and role, or a prompt's other samples (a task's other attempts)",
@@ -97,7 +99,7 @@ class TrainConfig(Section):
     micro_batch_tokens: int = Field(2048, ge=64, description="tokens of one packed forward and backward pass")
     reward: Literal["graded", "full", "format"] = Field(
         "graded",
-        description="graded: wrong data of the right kind costs less; full: the paper's; format: form only (a control)",
+        description="graded: wrong answers of the wrong type cost more; full: the paper's; format: form only (control)",
     )
 
 
@@ -108,7 +110,9 @@ class TasksConfig(Section):
     prompts: int = Field(6, ge=1, description="proposer prompts a step, dealt over the types")
     proposals_per_prompt: int = Field(8, ge=1, description="proposals sampled from each prompt")
     references: int = Field(4, ge=1, description="buffered tasks shown in a proposer prompt (paper: 6)")
-    solved: int = Field(16, ge=1, description="tasks solved a step, drawn at random from the valid ones")
+    solved: int = Field(
+        16, ge=1, description="tasks solved a step: new ones, and buffered ones (see curriculum.rehearsal)"
+    )
     attempts: int = Field(8, ge=2, description="sampled attempts a task (G; paper: 8)")
     induction_inputs: int = Field(
         3, ge=2, le=10, description="inputs of an induction task; half are hidden (paper: 10; small models lose count)"
@@ -122,6 +126,8 @@ class TasksConfig(Section):
     )
     buffer_size: int = Field(2048, ge=16, description="tasks kept per type; the oldest leave first")
 
+    _no_type_twice = field_validator("types")(each_once)
+
 
 Mean = Literal[
     "vacuity", "band", "data", "references", "floor", "mix", "rehearsal", "renewal", "easing",
@@ -131,15 +137,23 @@ Mean = Literal[
 class CurriculumConfig(Section):
     enabled: bool = Field(True, description="adaptive difficulty; off is the plain loop")
     means: tuple[Mean, ...] = Field(
-        get_args(Mean), description="how the level acts; leave one out to do without it (docs/how-it-works.md)"
+        get_args(Mean),
+        description="parts of adaptive difficulty; leave one out to do without it (docs/how-it-works.md)",
     )
     band_low: float = Field(0.4, gt=0, lt=1, description="solve rate below which tasks get easier")
     band_high: float = Field(0.7, gt=0, lt=1, description="solve rate above which tasks get harder")
     start_level: float = Field(1.0, ge=0, le=10, description="level of every task type at the first step, 0 to 10")
-    rehearsal: float = Field(0.5, ge=0, le=1, description="share of the solved tasks that are buffered ones")
+    rehearsal: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the solved tasks that are buffered ones; mix raises it where new ones are too hard",
+    )
     untrained_every: int = Field(
         0, ge=0, description="steps between attempts of the untrained model at new tasks; 0 is off"
     )
+
+    _no_mean_twice = field_validator("means")(each_once)
 
     @model_validator(mode="after")
     def _band_has_a_width(self) -> CurriculumConfig:

@@ -129,12 +129,15 @@ class Curriculum:
 
     # --- what to propose ---------------------------------------------------------------------------------------------
 
-    def deal(self, prompts: int) -> list[TaskType]:
-        """The type of each prompt: one for each type at least where there is room, the rest by weight."""
+    def deal(self, prompts: int, rng: random.Random) -> list[TaskType]:
+        """The type of each prompt: one for each type at least where there is room (else any of them), the rest by
+        weight."""
+        if prompts < len(self.types):
+            return rng.sample(self.types, prompts)
         if not self.uses("mix"):
             return [self.types[i % len(self.types)] for i in range(prompts)]
         weights = {kind: self._weight(self.levels[kind].rate) for kind in self.types}
-        dealt = list(self.types[:prompts])
+        dealt = list(self.types)
         while len(dealt) < prompts:  # Sainte-Lague: whoever has the fewest for their weight is next
             dealt.append(max(self.types, key=lambda kind: weights[kind] / (2 * dealt.count(kind) + 1)))
         return dealt

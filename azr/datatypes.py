@@ -66,5 +66,5 @@ def _signature(arguments: str, output: str) -> str:
     try:
         types = [type(value).__name__ for value in parse_arguments(arguments)]
         return f"{', '.join(types)} -> {type(parse_literal(output)).__name__}"
-    except NotALiteral:  # an infinity, say, has no literal
+    except NotALiteral:  # text of an attempt need not be one
         return "?"

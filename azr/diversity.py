@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from azr.program import distance, is_trivial, normal_form, shape
+from azr.program import is_trivial, normal_form, shape
 from azr.records import Proposal
+from azr.vacuity import grams, similarity
 
 ALARM_WINDOW = 3  # steps in a row before an alarm: one poor step is noise
 FEWEST = 4  # valid proposals below which a step says nothing about diversity
@@ -17,7 +18,11 @@ def measure(proposals: Sequence[Proposal]) -> dict[str, float]:
     if not programs:
         return {}
     count = len(programs)
-    distances = [min(distance(program, r) for r in references) for program, references in programs if references]
+    distances = [
+        1.0 - max(similarity(grams(program), grams(r)) for r in references)
+        for program, references in programs
+        if references
+    ]
     measured = {"diversity/reference_distance": sum(distances) / len(distances)} if distances else {}
     return measured | {
         "diversity/unique_programs": len({normal_form(p) for p, _ in programs}) / count,

@@ -36,7 +36,7 @@ class HeldOut:
         if not path.exists():
             return cls()
         try:
-            return cls([task_from_json(from_json(line)) for line in path.read_text("utf-8").splitlines() if line])
+            return cls([task_from_json(from_json(line)) for line in path.read_text("utf-8").split("\n") if line])
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}): restore it, or delete it to hold nothing out") from error
 

@@ -62,8 +62,8 @@ def numbered(tree: ast.Module) -> dict[int, list[int]]:
 
 
 def instrument(source: str) -> str | None:
-    """The rewritten program; None if it is no Python, defines no plain `f`, or has too many places."""
-    tree = parse(source)
+    """The rewritten program; None if it is no Python, defines no plain `f`, has too many places, or knows our names."""
+    tree = parse(source) if "_azr_" not in source else None
     if tree is None or not any(isinstance(node, ast.FunctionDef) and node.name == "f" for node in tree.body):
         return None
     numbers = numbered(tree)

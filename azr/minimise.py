@@ -8,16 +8,27 @@ nobody reads, `x + 0`, equal branches, a name bound only to be returned.
 from __future__ import annotations
 
 import ast
+import builtins
+from collections import Counter
 
 from azr.instrument import numbered
 from azr.program import parse
 
 _MUTATORS = frozenset([
-    "add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop", "popitem", "popleft",
-    "remove", "reverse", "rotate", "send", "setdefault", "sort", "update", "write",
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "heapify",
+    "heappop", "heappush", "heappushpop", "heapreplace", "insert", "insort", "insort_left", "insort_right",
+    "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "rotate", "send",
+    "setdefault", "shuffle", "sort", "subtract", "symmetric_difference_update", "update", "write",
 ])  # fmt: skip
 _EFFECTS = (ast.NamedExpr, ast.Yield, ast.YieldFrom, ast.Await)
-_IMPURE_CALLS = frozenset(["next", "print", "setattr", "exec", "eval", "input"])
+_IMPURE_CALLS = frozenset(["delattr", "eval", "exec", "input", "next", "print", "setattr"])
+_BUILTINS = frozenset(dir(builtins))
+# What makes a new value: whoever changes it changes nothing else.
+_NEW = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple, ast.ListComp, ast.SetComp, ast.DictComp,
+        ast.BinOp)  # fmt: skip
+_NEW_CALLS = frozenset(
+    ["Counter", "bytearray", "copy", "defaultdict", "deque", "dict", "list", "set", "sorted", "split"]
+)
 _ROUNDS = 12
 
 
@@ -55,7 +66,14 @@ def is_pure(node: ast.AST) -> bool:
                 return False
             if isinstance(callee, ast.Name) and callee.id in _IMPURE_CALLS:
                 return False
+            if isinstance(callee, ast.Name) and callee.id not in _BUILTINS and _names_something(inner):
+                return False  # the program's own function may change what it is given
     return True
+
+
+def _names_something(call: ast.Call) -> bool:
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return any(isinstance(node, ast.Name) for value in given for node in ast.walk(value))
 
 
 class _Pruner(ast.NodeTransformer):
@@ -207,14 +225,44 @@ def _returned_directly(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _drop_unread(function: ast.FunctionDef) -> None:
-    """Take out, in place, what only feeds names that are never read: assignments, and calls like `name.append(1)`."""
+    """Take out, in place, what only feeds names that are never read: assignments, and calls like `name.append(1)` where
+    the name's values are all new ones, not another name's."""
     statements = [n for n in ast.walk(function) if isinstance(n, ast.Expr)]
-    fed = {id(n.value.func.value) for n in statements if _feeds(n.value)}  # type: ignore[attr-defined]
+    new = _new_names(function)
+    fed = {
+        id(n.value.func.value)  # type: ignore[attr-defined]
+        for n in statements
+        if _feeds(n.value) and n.value.func.value.id in new  # type: ignore[attr-defined]
+    }
     loads = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
     read = {node.id for node in loads if id(node) not in fed}
+    added = [n.target for n in ast.walk(function) if isinstance(n, ast.AugAssign)]
+    read |= {n.id for n in added if isinstance(n, ast.Name) and n.id not in new}  # `ys = xs; ys += [1]` changes xs
     read |= {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
     read |= {name for n in ast.walk(function) if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
     _UnreadDropper(read).visit(function)
+
+
+def _new_names(function: ast.FunctionDef) -> set[str]:
+    """Names whose every assignment in the function is of a new value."""
+    added = {id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign)}
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name) and id(node) not in added]
+    counts = Counter(node.id for node in names if isinstance(node.ctx, ast.Store))
+    assigned = [
+        (node.targets[0].id, node.value)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+    ]
+    made = Counter(name for name, value in assigned if _is_new(value))
+    return {name for name, count in counts.items() if made[name] == count}
+
+
+def _is_new(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        callee = value.func
+        name = callee.id if isinstance(callee, ast.Name) else callee.attr if isinstance(callee, ast.Attribute) else ""
+        return name in _NEW_CALLS
+    return isinstance(value, _NEW) or (isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Slice))
 
 
 def _feeds(value: ast.expr) -> bool:

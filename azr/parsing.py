@@ -11,6 +11,8 @@ from azr.prompts import FENCE
 from azr.records import TaskType
 
 LONGEST_TEXT = 20_000  # characters; nothing longer is read
+# What reading a literal can raise; OverflowError: a complex number whose parts are too large for a float.
+_NOT_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def _literal_arguments(call: ast.expr) -> str | None:
         for argument in call.args:
             ast.literal_eval(argument)
         return ", ".join(ast.unparse(argument) for argument in call.args)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except _NOT_LITERAL:
         return None
 
 
@@ -125,7 +127,7 @@ def parse_literal_answer(text: str) -> ParsedAnswer:
         return ParsedAnswer(None, "not one literal")
     try:
         ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except _NOT_LITERAL:
         return ParsedAnswer(None, "not a literal")
     return ParsedAnswer(text)
 

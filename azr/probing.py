@@ -18,8 +18,8 @@ from azr.executor import Executor, Status
 from azr.executor.judge import Outcome, decoded
 from azr.executor.lanes import Job, Work
 from azr.executor.literals import NotALiteral, parse_arguments
-from azr.executor.values import NotAValue, TooLarge, encode
-from azr.instrument import instrument
+from azr.executor.values import NotAValue, TooLarge, encode, render
+from azr.instrument import MOST_STEPS, instrument
 from azr.minimise import minimise
 from azr.records import Pair
 
@@ -94,7 +94,7 @@ def _variants(value: Any) -> list[tuple[int, list[Any]]]:
         ]
         return [*of_keys, (-1, [dict(list(value.items())[1:]), dict(reversed(value.items()))])]
     if isinstance(value, (set, frozenset)):
-        kept = sorted(value, key=repr)
+        kept = sorted(value, key=render)  # repr would follow the order of a frozenset inside, which is chance
         return [(-1, [type(value)(kept[1:]), type(value)([*kept, *_scalars(kept[0])[:1]] if kept else [1])])]
     return [(0, _scalars(value))]
 
@@ -168,12 +168,13 @@ def _probing_work(program: str, pair: Pair) -> Work:
 
 
 def _row(outcome: Outcome) -> tuple[bytes, int, int] | None:
-    """Value, steps and places of one run; None if it gave no value."""
+    """Value, steps and places of one run; None if it gave no value, or counts that no run has: the program may have
+    changed them."""
     outcome, value = decoded(outcome)
     if outcome.status is not Status.OK or not (isinstance(value, tuple) and len(value) == 3):
         return None
     result, steps, seen = value
-    if not (type(steps) is int and type(seen) is int):
+    if not (type(steps) is int and type(seen) is int and 0 <= steps <= MOST_STEPS and seen >= 0):
         return None
     return encode(result), steps, seen
 

@@ -1,4 +1,4 @@
-"""What a program looks like apart from its names: normal form, shape, triviality, distance.
+"""What a program looks like apart from its names: normal form, shape, tokens, triviality.
 
 The normal form renames the function's own variables by order of appearance and drops docstrings and annotations:
 two programs with the same normal form are the same program. The shape also forgets every constant's value.
@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import warnings
 from collections.abc import Iterator
 
 _BUILTIN_NAMES = frozenset(dir(builtins))
+_MOST_BITS = 14_280  # of a whole number that Python prints: 4,300 digits
 
 
 def parse(source: str) -> ast.Module | None:
-    """The syntax tree, or None where Python has none for this text (NUL bytes and deep nesting included)."""
+    """The syntax tree, or None where Python has none for this text (NUL bytes and deep nesting included), or could not
+    print it: a hexadecimal number may be longer than a decimal one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "invalid escape sequence" in the model's code is not our user's business
-            return ast.parse(source)
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return None if len(source) * 4 > _MOST_BITS and _has_unprintable(tree) else tree
+
+
+def _has_unprintable(tree: ast.Module) -> bool:
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return any(isinstance(value, int) and value.bit_length() > _MOST_BITS for value in constants)
 
 
 class _Normaliser(ast.NodeTransformer):
-    def __init__(self, forget_constants: bool) -> None:
+    def __init__(self, tree: ast.Module, forget_constants: bool) -> None:
         self.forget_constants = forget_constants
         self.names: dict[str, str] = {}
+        self.own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
     def rename(self, name: str) -> str:
         return name if name in _BUILTIN_NAMES else self.names.setdefault(name, f"v{len(self.names)}")
@@ -50,9 +58,11 @@ class _Normaliser(ast.NodeTransformer):
             return ast.Pass()
         return self.generic_visit(ast.Assign([node.target], node.value))
 
-    def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        if node.arg in self.names:
-            node.arg = self.names[node.arg]
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        own = isinstance(node.func, ast.Name) and node.func.id in self.own
+        for keyword in node.keywords if own else ():  # the `key` of sorted() is no name of the program's
+            if keyword.arg is not None:
+                keyword.arg = self.rename(keyword.arg)
         return self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
@@ -64,7 +74,7 @@ def _dump(source: str, forget_constants: bool) -> str:
     if tree is None:
         return source
     try:
-        return ast.dump(_Normaliser(forget_constants).visit(tree))
+        return ast.dump(_Normaliser(tree, forget_constants).visit(tree))
     except RecursionError:
         return source
 
@@ -85,7 +95,7 @@ def tokens(source: str) -> tuple[str, ...]:
     if tree is None:
         return tuple(source.split())
     try:
-        return tuple(_words(_Normaliser(forget_constants=True).visit(tree)))
+        return tuple(_words(_Normaliser(tree, forget_constants=True).visit(tree)))
     except RecursionError:
         return tuple(source.split())
 
@@ -133,8 +143,3 @@ def reads_first_argument(source: str) -> bool:
     inside = [node for statement in function.body for node in ast.walk(statement)]
     read = {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return bool(arguments) and arguments[0].arg in read
-
-
-def distance(a: str, b: str) -> float:
-    """Distance of two programs' text, 0 (equal) to 1 (nothing shared): 1 - the ratio of difflib's SequenceMatcher."""
-    return 1.0 - difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()

@@ -17,7 +17,7 @@ from azr.policy.base import Policy, Progress
 from azr.probing import probe
 from azr.program import reads_first_argument
 from azr.prompts import Example
-from azr.records import TASK_TYPES, Completion, Proposal, Sampling, Task, TaskType
+from azr.records import Completion, Proposal, Sampling, Task, TaskType
 from azr.vacuity import RECENT, Recent, why_vacuous
 
 
@@ -35,7 +35,7 @@ def requests(
     config: TasksConfig, buffer: Buffer, curriculum: Curriculum, style: str, rng: random.Random
 ) -> list[Request]:
     """`config.prompts` requests, dealt over the task types."""
-    return [_request(kind, config, buffer, curriculum, style, rng) for kind in curriculum.deal(config.prompts)]
+    return [_request(kind, config, buffer, curriculum, style, rng) for kind in curriculum.deal(config.prompts, rng)]
 
 
 def _request(
@@ -170,19 +170,20 @@ def validate(
 
 
 def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer) -> list[Proposal]:
-    """The tasks with their difficulty, and new ones that are hollow or a near copy with the reason."""
-    tasks = [p.task for p in proposals if p.task is not None]
-    probes = iter(probe([(task.program, task.pairs[0]) for task in tasks], executor))
-    recent = {kind: Recent(e.task.program for e in buffer.entries(kind)[-RECENT:]) for kind in TASK_TYPES}
+    """The new tasks with their difficulty, and those that are hollow or a near copy with the reason."""
+    new = [p.task for p in proposals if p.task is not None and not p.repeated]
+    probes = iter(probe([(task.program, task.pairs[0]) for task in new], executor))
+    kinds = {task.type for task in new} - {"induction"}  # which borrows its programs
+    recent = {kind: Recent(e.task.program for e in buffer.entries(kind)[-RECENT:]) for kind in kinds}
     measured = []
     for proposal in proposals:
         task = proposal.task
-        if task is None:
+        if task is None or proposal.repeated:
             measured.append(proposal)
             continue
         seen = next(probes)
-        reason = "" if proposal.repeated else why_vacuous(task, seen)
-        if not proposal.repeated and task.type != "induction":  # which borrows its programs
+        reason = why_vacuous(task, seen)
+        if task.type in recent:
             reason = reason or ("near copy" if recent[task.type].is_copy(task.program) else "")
             recent[task.type].add(task.program)
         measured.append(replace(proposal, vacuous=reason, difficulty=difficulty(task.program, seen)))

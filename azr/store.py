@@ -36,7 +36,6 @@ from azr.rows import (
 )
 
 BUSY_SECONDS = 30.0
-STATUSES = ("running", "finished", "interrupted", "failed")
 log = logging.getLogger(__name__)
 
 
@@ -135,8 +134,22 @@ class Store:
     ) -> Run:
         """The run as it was after `after_step`: every later row is deleted, in one transaction.
 
-        Raises UserError if this database does not hold that run, or not all of it up to `after_step`.
+        Raises UserError as `check_resume` does.
         """
+        self.check_resume(run_id, after_step, name)
+        model = to_json(describe)
+        with self.transaction() as connection:
+            for table in ("steps", "events", "evaluations"):  # the rest hangs off these
+                connection.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run_id, after_step))
+            connection.execute(
+                "UPDATE runs SET status = 'running', finished = NULL, config = ?, versions = ?, model = ? WHERE id = ?",
+                (to_json(stored_config(config)), to_json(versions), model, run_id),
+            )
+            self._started(connection, run_id, after_step, versions)
+        return Run(self, run_id, name, config, dict(versions))
+
+    def check_resume(self, run_id: int, after_step: int, name: str) -> None:
+        """Raises UserError if this database does not hold that run, or not all of it up to `after_step`."""
         runs = self.query("SELECT id FROM runs WHERE id = ? AND name = ?", run_id, name)
         if not runs:
             raise UserError(
@@ -148,16 +161,6 @@ class Store:
                 f"{self.path} holds no step {after_step} of {name} (it was resumed from an earlier checkpoint, "
                 "or the database is an older copy): resume from an earlier checkpoint"
             )
-        model = to_json(describe)
-        with self.transaction() as connection:
-            for table in ("steps", "events", "evaluations"):  # the rest hangs off these
-                connection.execute(f"DELETE FROM {table} WHERE run = ? AND step > ?", (run_id, after_step))
-            connection.execute(
-                "UPDATE runs SET status = 'running', finished = NULL, config = ?, versions = ?, model = ? WHERE id = ?",
-                (to_json(stored_config(config)), to_json(versions), model, run_id),
-            )
-            self._started(connection, run_id, after_step, versions)
-        return Run(self, run_id, name, config, dict(versions))
 
     def run(self, run_id: int | None = None) -> Run:
         """A run of this database, the newest by default. Raises UserError if there is none."""

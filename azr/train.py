@@ -112,8 +112,9 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         if chosen:
             print(chosen)
         if checkpoint:
-            if checkpoint.format_version < FORMAT:
-                raise UserError(f"{resume} was written by an older AZR: it can be evaluated, but not resumed")
+            if checkpoint.format_version < FORMAT or checkpoint.foreign:
+                has = f" (which has {', '.join(checkpoint.foreign)})" if checkpoint.foreign else ""
+                raise UserError(f"{resume} was written by another AZR{has}: it can be evaluated, but not resumed")
             _check_config(checkpoint.config, config)
         micro_batch, line = planned(config)
         print(f"memory: {line}")
@@ -167,6 +168,7 @@ def open_run(
     if checkpoint:
         state = checkpoint.state
         _check_resolved(state, held_out, resolved)
+        store.check_resume(checkpoint.run_id, checkpoint.step, checkpoint.run_name)
         place.checkpoints.claim(checkpoint.run_name, checkpoint.step)
         run = store.resume_run(
             checkpoint.run_id,

@@ -41,6 +41,13 @@ def test_leave_one_out_by_hand() -> None:
     assert found == pytest.approx([2 / math.sqrt(0.8), -2 / math.sqrt(0.8), 0.0, 0.0, 0.0])
 
 
+@given(st.floats(-1, 1), st.integers(1, 12))
+def test_equal_rewards_of_a_prompt_teach_exactly_nothing(reward: float, count: int) -> None:
+    rewards, prompts = [reward] * count + [0.3, -0.7], ["a"] * count + ["b", "b"]
+    assert leave_one_out(rewards, prompts, 0.1)[:count] == [0.0] * count
+    assert whiten([reward] * count, 0.1) == [0.0] * count
+
+
 @given(REWARDS)
 def test_whitened_advantages_sum_to_zero_and_keep_the_order(values: list[float]) -> None:
     found = whiten(values, 0.1)

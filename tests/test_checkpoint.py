@@ -159,16 +159,6 @@ def test_a_newer_format_is_refused(place: Workspace, run: Run, monkeypatch: pyte
         load_checkpoint(path)
 
 
-def test_a_configuration_of_another_version_names_the_key(
-    place: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "stored_config", lambda config: {"train": {"warp": 9}})
-        path = place.checkpoints.save(run, 1, write, {})
-    with pytest.raises(UserError, match=r"train\.warp"):
-        load_checkpoint(path)
-
-
 def test_a_path_that_is_no_checkpoint(place: Workspace, run: Run) -> None:
     place.checkpoints.save(run, 7, write, {})
     with pytest.raises(UserError, match=r"no checkpoint at .*0008: there are .*checkpoint-0007"):
@@ -353,3 +343,29 @@ def test_another_device_is_refused_and_how_to_get_the_first_is_said(devices: tup
     saved, now = ({"threads": 2, "device": device} for device in devices)
     with pytest.raises(UserError, match=mend):
         _check_resolved({"resolved": saved, "held_out": ""}, HeldOut(), now)
+
+
+def of_another_version(
+    place: Workspace, run: Run, patch: pytest.MonkeyPatch, section: str, key: str, value: Any
+) -> Path:
+    stored = module.stored_config(run.config)
+    stored[section] = stored.get(section, {}) | {key: value}
+    patch.setattr(module, "stored_config", lambda _: stored)
+    return place.checkpoints.save(run, 10, write, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("curriculum", "means", ["band", "of another version"]), ("tasks", "new", 1), ("elsewhere", "key", "x")],
+)
+def test_keys_of_another_version_are_named_and_have_their_defaults(
+    place: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch, section: str, key: str, value: Any
+) -> None:
+    loaded = load_checkpoint(of_another_version(place, run, monkeypatch, section, key, value))
+    assert loaded.foreign == (section if section == "elsewhere" else f"{section}.{key}",)
+    assert loaded.config == run.config
+
+
+def test_a_model_of_another_version_is_refused(place: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"another version's: this AZR does not accept model\.new"):
+        load_checkpoint(of_another_version(place, run, monkeypatch, "model", "new", 1))

@@ -153,3 +153,12 @@ def test_targets_say_where_they_come_from() -> None:
     assert len(set(entries)) == len(entries)
     assert ("CodeLlama-7B", "humaneval", "evalplus") in entries
     assert Goal(benchmark="humaneval", above="untrained") in Config().targets.goals
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tasks.types", "[deduction, abduction, deduction]"), ("curriculum.means", "[band, band]")],
+)
+def test_what_is_named_twice_is_refused(key: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{key}.*named twice: (deduction|band)"):
+        load_config(None, [f"{key}={value}"])

@@ -24,7 +24,7 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     off = Curriculum(CurriculumConfig(enabled=False))
     buffer, t = filled(), task(PROGRAMS[0])
     assert not any(off.uses(mean) for mean in MEANS)
-    assert off.deal(5) == ["deduction", "abduction", "induction", "deduction", "abduction"]
+    assert off.deal(5, random.Random(0)) == ["deduction", "abduction", "induction", "deduction", "abduction"]
     assert off.argument("deduction", random.Random(0)) == ""
     assert (
         off.references("deduction", buffer, 3, random.Random(7)) == buffer.sample("deduction", 4, random.Random(7))[:3]
@@ -80,22 +80,36 @@ def test_induction_is_not_paid_for_a_program_that_it_borrows() -> None:
 
 def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:
     found = curriculum("mix")
-    assert found.deal(6) == ["deduction", "abduction", "induction", "deduction", "abduction", "induction"]
+    assert found.deal(6, random.Random(0)) == [
+        "deduction",
+        "abduction",
+        "induction",
+        "deduction",
+        "abduction",
+        "induction",
+    ]
     found.levels |= {"deduction": Level(0, 0.0), "abduction": Level(0, 0.5), "induction": Level(0, 1.0)}
-    dealt = found.deal(9)
+    dealt = found.deal(9, random.Random(0))
     assert {kind: dealt.count(kind) for kind in TASK_TYPES} == {"deduction": 4, "abduction": 4, "induction": 1}
-    assert len(found.deal(2)) == 2
     off = curriculum()
     off.levels |= found.levels
-    assert off.deal(9).count("deduction") == 3
+    assert off.deal(9, random.Random(0)).count("deduction") == 3
 
 
 @given(st.integers(1, 30), st.lists(RATES, min_size=3, max_size=3))
 def test_every_type_gets_a_prompt_where_there_is_room(prompts: int, rates: list[float]) -> None:
     found = curriculum("mix")
     found.levels |= {kind: Level(1.0, rate) for kind, rate in zip(TASK_TYPES, rates, strict=True)}
-    dealt = found.deal(prompts)
+    dealt = found.deal(prompts, random.Random(prompts))
     assert len(dealt) == prompts and len(set(dealt)) == min(prompts, 3)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_with_fewer_prompts_than_types_every_type_has_its_turn(enabled: bool) -> None:
+    found, rng = Curriculum(CurriculumConfig(enabled=enabled)), random.Random(0)
+    dealt = [found.deal(2, rng) for _ in range(60)]
+    assert all(len(set(types)) == 2 for types in dealt)
+    assert all(30 <= sum(kind in types for types in dealt) <= 50 for kind in TASK_TYPES)
 
 
 def test_arguments_of_all_types_of_data_are_asked_for_alike_from_the_first_step_on() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from azr.config import ExecutorConfig
+from azr.curriculum import reached
 from azr.difficulty import difficulty
 from azr.executor import Executor, ValidationRequest, encode
 from azr.instrument import MOST_STEPS, instrument
@@ -136,13 +140,46 @@ def test_what_cannot_be_measured_is_none(executor: Executor, program: str) -> No
         "def f(xs):\n    ys = [0]\n    zs = ys\n    zs.append(xs[0])\n    return ys",
         "import heapq\ndef f(xs):\n    heap = []\n    heapq.heappush(heap, xs[0])\n    return heap",
         "def g(xs):\n    xs.append(5)\ndef f(xs):\n    g(xs)\n    return xs",
+        "def f(xs):\n    ys = xs\n    ys += [1]\n    return xs",
+        "def f(xs):\n    list.sort(xs)\n    return xs",
     ],
 )
-def test_code_that_only_looks_idle_is_left_in_where_the_output_needs_it(executor: Executor, program: str) -> None:
-    found = probed(executor, program, "[3, 4]")
-    core = found.core()
-    assert not found.folded and core is not None
-    assert ast.unparse(core) == ast.unparse(ast.parse(program))
+def test_what_changes_a_value_under_another_name_is_not_idle(program: str) -> None:
+    core = minimise(program)
+    assert core is not None and ast.unparse(core) == ast.unparse(ast.parse(program))
+
+
+def test_code_that_only_looks_idle_is_left_in_where_the_output_needs_it(executor: Executor) -> None:
+    program = (
+        "class C:\n    n = 0\n    def grow(self):\n        self.n += 1\n"
+        "def f(x):\n    c = C()\n    c.grow()\n    return c.n + x"
+    )
+    found = probed(executor, program, "3")
+    core, folded = found.core(), minimise(program)
+    assert not found.folded and core is not None and folded is not None
+    assert "c.grow()" in ast.unparse(core) and "c.grow()" not in ast.unparse(folded)
+
+
+@pytest.mark.parametrize("forged", ["-9", "10 ** 400", "2.5"])
+def test_a_program_cannot_forge_its_counts(executor: Executor, forged: str) -> None:
+    program = f"_azr_log = [0, 0]\ndef f(x):\n    _azr_log[0] = {forged}\n    return x * 2"
+    assert probe([(program, Pair("3", "6", encode(6)))], executor) == [None]
+    hidden = f"def f(x):\n    globals()['_azr' + '_log'][0] = {forged}\n    return x * 2"
+    found = probe([(hidden, Pair("3", "6", encode(6)))], executor)[0]
+    measured = difficulty(hidden, found)
+    assert measured is not None and 0 <= reached(measured, 1.0) <= 1
+
+
+def test_changed_inputs_are_the_same_in_every_process() -> None:
+    code = "from azr.probing import changes; from azr.executor import render\n"
+    code += "print([render(c.arguments) for c in "
+    code += "changes([{frozenset('az'), frozenset('m'), frozenset('kbq')}, {'a', 'q'}])])"
+    shown = {
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True,
+                       text=True, check=True).stdout
+        for seed in "0123"
+    }  # fmt: skip
+    assert len(shown) == 1 and shown != {""}
 
 
 def test_a_run_of_too_many_steps_is_cut_after_the_same_step_every_time(executor: Executor) -> None:

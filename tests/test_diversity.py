@@ -6,7 +6,7 @@ import pytest
 from curriculum_samples import proposal, task
 
 from azr.diversity import ALARM_WINDOW, FEWEST, DiversityAlarm, GarbageAlarm, measure
-from azr.program import distance
+from azr.vacuity import grams, similarity
 
 ADD, SAME, OTHER_CONSTANT = (
     "def f(x):\n    return x + 1",
@@ -23,8 +23,10 @@ def test_shares_of_the_valid_proposals() -> None:
     assert found["diversity/unique_programs"] == 4 / 5  # names alone make no difference
     assert found["diversity/unique_shapes"] == 3 / 5  # nor do constants
     assert found["diversity/trivial"] == 1 / 5
-    nearest = [min(distance(p, ADD), distance(p, LOOP)) for p in programs]
-    assert nearest[0] == nearest[4] == 0.0 and found["diversity/reference_distance"] == pytest.approx(sum(nearest) / 5)
+    nearest = [1 - max(similarity(grams(p), grams(r)) for r in (ADD, LOOP)) for p in programs]
+    assert nearest[0] == nearest[1] == nearest[4] == 0.0 < nearest[3] and found[
+        "diversity/reference_distance"
+    ] == pytest.approx(sum(nearest) / 5)
 
 
 def test_what_could_not_be_measured_is_absent() -> None:

@@ -112,6 +112,13 @@ def test_the_set_holds_each_usable_shape_once_in_two_tasks(executor: Executor, t
     assert not read.covers("def f(other):\n    return other - 55")
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\r"])
+def test_a_set_with_other_line_ends_in_its_text_is_read_again(tmp_path: Path, mark: str) -> None:
+    task = Task("deduction", f"def f(s):\n    return s + '{mark}'", (Pair(f"'{mark}'", f"'{mark}{mark}'", b"x"),))
+    heldout.save([task, task], tmp_path / "heldout.jsonl")
+    assert heldout.HeldOut.load(tmp_path / "heldout.jsonl").tasks == (task, task)
+
+
 def test_making_it_again_gives_the_same_set(executor: Executor, tmp_path: Path) -> None:
     paths = [tmp_path / str(n) / "heldout.jsonl" for n in range(2)]
     for path in paths:

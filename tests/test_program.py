@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from azr.program import distance, is_trivial, normal_form, reads_first_argument, shape
+from azr.minimise import minimise
+from azr.program import is_trivial, normal_form, parse, reads_first_argument, shape, tokens
 
 SUM = "def f(nums):\n    total = 0\n    for n in nums:\n        total += n\n    return total"
 RENAMED = 'def f(xs: list) -> int:\n    """Adds."""\n    t=0\n    for x in xs:   # go\n        t += x\n    return t'
@@ -47,7 +48,6 @@ def test_not_trivial(source: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_has_a_normal_form(text: str) -> None:
     assert normal_form(text) == normal_form(text)
-    assert 0.0 <= distance(text, SUM) <= 1.0
 
 
 @pytest.mark.parametrize("source", ["\0", "\ud800", "(" * 5000, "x" * 100_000])
@@ -56,9 +56,22 @@ def test_hostile_text_is_only_text(source: str) -> None:
     assert not is_trivial(source)
 
 
-def test_distance_ends() -> None:
-    assert distance(SUM, SUM) == 0.0
-    assert distance("aaa", "bbb") == 1.0
+@pytest.mark.parametrize("digits", [3_570, 3_571, 3_600, 20_000])
+def test_a_number_that_python_cannot_print_is_no_program(digits: int) -> None:
+    """Python reads hexadecimal numbers of any length, and prints whole ones of 4,300 decimal digits."""
+    source = f"def f(x):\n    return x + 0x{'f' * digits}"
+    assert (parse(source) is None) == (digits > 3_570)
+    assert normal_form(source) and tokens(source)
+    assert (minimise(source) is None) == (digits > 3_570)
+
+
+def test_keywords_are_names_of_the_programs_own_functions_only() -> None:
+    one, other = "def f(xs, key):\n    return sorted(xs, key=key)", "def f(xs, k):\n    return sorted(xs, key=k)"
+    assert normal_form(one) == normal_form(other)
+    assert normal_form(one) != normal_form("def f(xs, k):\n    return sorted(xs, reverse=k)")
+    own = "def g(a, b):\n    return a - b\ndef f(x):\n    return g(b=x, a=1)"
+    assert normal_form(own) == normal_form(own.replace("a", "c"))
+    assert normal_form(own) != normal_form(own.replace("b=x, a=1", "a=x, b=1"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from azr import parsing, prompts
 from azr.buffer import Buffer
 from azr.config import CurriculumConfig, TasksConfig
 from azr.curriculum import Curriculum
+from azr.datatypes import same_kind, suits
 from azr.parsing import (
     parse_arguments_answer,
     parse_induction_proposal,
@@ -98,10 +99,21 @@ def test_literals_are_answers(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "f(3)", "3 + 1", "3\n4", "x", "[1", "4) or (True", "__import__('os')", "\0", "(" * 9999]
+    "text",
+    ["", "f(3)", "3 + 1", "3\n4", "x", "[1", "4) or (True", "__import__('os')", "\0", "(" * 9999, "9" * 400 + "+1j"],
 )
 def test_what_is_no_literal_is_no_answer(text: str) -> None:
     assert parse_literal_answer(text).answer is None
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 257, "9" * 400, "0x" + "f" * 4000])
+def test_numbers_that_are_too_large_end_nothing(number: str) -> None:
+    """A complex number has floats; a whole one has a limit of digits."""
+    assert parse_literal_answer(f"[{number}+1j]").answer is None
+    assert parse_arguments_answer(f"(1, {number}-1j)").answer is None
+    assert parse_proposal(f"def f(x):\n    return x\n\nf({number}+1j)").program is None
+    assert same_kind(f"{number}+1j", "1")  # no literal: nothing can be said
+    assert not suits("n", f"{number}+1j")
 
 
 def test_arguments_end_with_their_bracket() -> None:

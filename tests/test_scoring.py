@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from azr.advantages import whiten
 from azr.config import Config, TasksConfig, TrainConfig
 from azr.records import Attempt, Completion, Pair, Proposal, Task, TaskType, Verdict
 from azr.rewards import Shaping
@@ -41,9 +42,23 @@ def test_rewards_by_hand() -> None:
 
 
 def test_each_group_of_type_and_role_has_its_own_baseline() -> None:
-    scored = run()
-    assert sum(s.advantage for s in scored.samples if s.role == "propose") == pytest.approx(0)
-    assert sum(s.advantage for s in scored.samples if s.role == "solve") == pytest.approx(0)
+    """By default it only divides by the group's spread; `type_role` takes the group's mean away too."""
+    found = [
+        proposal(task(1, kind), repeated=repeated) for kind in ("deduction", "abduction") for repeated in (False, True)
+    ]
+    found += [Proposal("abduction", (9,), DONE, ()), Proposal("deduction", (9,), DONE, (), task=task(2), repeated=True)]
+    easy, hard = attempts(task(1), [True, True, True, False]), attempts(task(1, "abduction"), [None, False, True, None])
+    tasks = [pair[0][0].task for pair in (easy, hard)]
+    config = Config(train=TrainConfig(baseline="type_role"))
+    scored = score(found, tasks, [p[0] for p in easy + hard], [p[1] for p in easy + hard], config)
+    rewards, advantages = list(scored.attempt_rewards), list(scored.attempt_advantages)
+    assert advantages[:4] == whiten(rewards[:4], config.train.std_floor)
+    assert advantages[4:] == whiten(rewards[4:], config.train.std_floor)
+    assert sum(rewards[:4]) > 0 > sum(rewards[4:])  # one mean for both would favour the easy type
+    of_type = {"deduction": (0, 1, 5), "abduction": (2, 3, 4)}
+    for places in of_type.values():
+        own = whiten([scored.proposal_rewards[i] or 0.0 for i in places], config.train.std_floor)
+        assert [scored.proposal_advantages[i] for i in places] == own
     assert scored.silent_groups == 0
 
 

@@ -178,7 +178,10 @@ class _Parser:
             if self.next[0] != "imaginary":
                 self.fail()
             imaginary = self.unsigned()
-            value = value - imaginary if minus else value + imaginary
+            try:
+                value = value - imaginary if minus else value + imaginary
+            except OverflowError:
+                raise NotALiteral("a number that is too large") from None
         return value
 
     def signed(self) -> Value:

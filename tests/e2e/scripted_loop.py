@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from azr.config import Config, CurriculumConfig
+from azr.datatypes import ARGUMENTS
 from azr.policy.scripted import ScriptedPolicy
 from azr.store import Store, dump_rows
 
-# Every mean but `data`: what the scripts propose is about numbers only.
+# Every mean but `data`: what most scripts propose is about numbers only.
 MEANS = [mean for mean in CurriculumConfig().means if mean != "data"]
 
 RESOLVED: dict[str, str | int | float] = {
@@ -65,6 +67,22 @@ def inventive(prompt: str, number: int) -> str:
         return f"(x):\n    return x if x != {99 + number} else x\n\nf({number})\n```"
     chosen = [STATEMENTS[number // 8**place % 8] for place in (0, 1, 2)]
     return f"(x):\n    {chr(10).join(chosen).replace(chr(10), chr(10) + '    ')}\n    return x\n\nf({number})\n```"
+
+
+def typed(prompt: str, number: int) -> str:
+    """As `inventive`, about the first argument that the prompt names. What is about a dict is never valid."""
+    if prompt.endswith("=="):  # our own program: it may run here
+        source, _, given = prompt[prompt.rindex("\ndef f(") :].rpartition("\nf(")
+        names: dict[str, Any] = {}
+        exec(source, names)
+        output = eval("f(" + given.removesuffix(" =="), names)
+        return f" {output if number % 2 else 'wrong'}\n"
+    asked = re.search(r"\ndef f\((\w+)$", prompt)
+    if asked is None:
+        return inventive(prompt, number)
+    name = asked[1]
+    value = {"str": f"'{number}b'", "list": f"[{number}, 2]", "number": number, "dict": None}[ARGUMENTS[name]]
+    return f"):\n    rows = [{name}] * {2 + number % 5}\n    return rows + [{number}]\n\nf({value})\n```"
 
 
 def config(**changes: Any) -> Config:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_loop import MEANS, clever, inventive, rows
+from scripted_loop import MEANS, clever, inventive, rows, typed
 
-from azr import heldout
+from azr import heldout, proposer
 from azr.errors import UserError
 from azr.records import Pair, Task
 from azr.store import Store
@@ -40,14 +40,47 @@ def test_a_run_proposes_solves_learns_and_is_recorded(
     assert "step    4/4" in shown and "checkpoint-0004" in shown
 
 
-@pytest.mark.parametrize("enabled", [False, True])
-def test_stopped_and_resumed_gives_the_same_rows(play: Any, tmp_path: Path, enabled: bool) -> None:
+@pytest.mark.parametrize(
+    ("script", "curriculum"),
+    [
+        (inventive, {"enabled": False}),
+        (inventive, {"means": MEANS, "untrained_every": 3}),
+        (typed, {"untrained_every": 3}),
+    ],
+)
+def test_stopped_and_resumed_gives_the_same_rows(
+    play: Any, tmp_path: Path, script: Any, curriculum: dict[str, Any]
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    adaptive = {"curriculum": {"enabled": enabled, "means": MEANS, "untrained_every": 3 * enabled}}
-    play(inventive, place=whole, **adaptive)
-    play(inventive, place=parts, train={"steps": 2, "save_every": 2}, **adaptive)
-    play(inventive, resume=parts / "models" / "checkpoint-0002", place=parts, **adaptive)
+    adaptive = {"curriculum": {"enabled": True} | curriculum}
+    play(script, place=whole, **adaptive)
+    play(script, place=parts, train={"steps": 2, "save_every": 2}, **adaptive)
+    play(script, resume=parts / "models" / "checkpoint-0002", place=parts, **adaptive)
     assert rows(whole) == rows(parts)
+    written = [json.loads(row["metrics"]).get("curriculum/written/list", 0.0) for row in rows(whole)["steps"]]
+    assert (written[-1] > written[1] > 0) == (script is typed)
+
+
+def test_a_resume_that_is_refused_leaves_every_checkpoint_where_it_was(play: Any, tmp_path: Path) -> None:
+    play(train={"steps": 4, "save_every": 2})
+    for name in ("azr.sqlite", "azr.sqlite-wal", "azr.sqlite-shm"):
+        (tmp_path / "data" / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="does not know"):
+        play(resume=tmp_path / "models" / "checkpoint-0002")
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["checkpoint-0002", "checkpoint-0004"]
+
+
+def test_what_is_proposed_again_is_not_measured_again(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    probe = proposer.probe
+
+    def counting(programs: Any, executor: Any) -> Any:
+        measured.extend(program for program, _ in programs)
+        return probe(programs, executor)
+
+    monkeypatch.setattr(proposer, "probe", counting)
+    play(lambda prompt, number: clever(prompt, 7), tasks={"types": ["deduction", "abduction"], "prompts": 2})
+    assert sorted(measured) == ["def f(x):\n    return x + 7"] * 2  # once a type
 
 
 def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Path) -> None:
@@ -62,7 +95,7 @@ def test_resume_refuses_a_checkpoint_of_an_older_format(
     monkeypatch.setattr("azr.checkpoint.FORMAT", 1)
     play(train={"steps": 1})
     monkeypatch.undo()
-    with pytest.raises(UserError, match="older AZR: it can be evaluated, but not resumed"):
+    with pytest.raises(UserError, match="another AZR: it can be evaluated, but not resumed"):
         play(train={"steps": 2}, resume=tmp_path / "models" / "checkpoint-0001")
 
 
