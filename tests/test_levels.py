@@ -56,7 +56,7 @@ def test_every_row_has_the_shares_of_its_own_level() -> None:
         low, again, high = (bench.proposals(level, [], 4) for level in (0.0, 0.0, 10.0))
     assert len(low) == 4 * 12 and sum(p.task is None for p in low) == 12
     assert [p.completion.text for p in low] == [p.completion.text for p in again]
-    hard = [median(p.difficulty.structural for p in found if p.difficulty) for found in (low, high)]
+    hard = [median(len(p.task.program) for p in found if p.task) for found in (low, high)]
     assert hard[0] * 2 < hard[1]  # nearer to the target is shown, and so comes
     cells = levels.row(10.0, ["vacuity"], high).split(" | ")
     assert cells[:6] == ["| 10", "80", "vacuity", "75%", "0%", "75%"]  # what is copied is a repeat
