@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -179,6 +179,17 @@ def untrained_rates(s: SelfPlay, step: int, tasks: Sequence[Task], clock: Clock)
     return found
 
 
+def _task_rows(accepted: Sequence[Proposal], solved: Sequence[Task], rates: Mapping[str, float]) -> list[TaskRow]:
+    """Rows of the tasks that were accepted in this step, then of the buffered ones that were solved."""
+    rows = [
+        TaskRow(p.task, "proposed", rates.get(p.task.id), asdict(p.difficulty) if p.difficulty else {})
+        for p in accepted
+        if p.task is not None
+    ]
+    fresh = {row.task.id for row in rows}
+    return rows + [TaskRow(task, "buffer", rates[task.id]) for task in solved if task.id not in fresh]
+
+
 def record(
     s: SelfPlay,
     step: int,
@@ -200,19 +211,13 @@ def record(
         "tokens/s": sampled / max(seconds, 1e-9),
         "memory/resident_bytes": float(clock.resident),
     }
-    rows = []
-    for task, hard in ((p.task, p.difficulty) for p in accepted):
-        assert task is not None
-        rows.append(TaskRow(task, "proposed", scored.rates.get(task.id), asdict(hard) if hard else {}))
-    fresh = {row.task.id for row in rows}
-    rows += [TaskRow(task, "buffer", scored.rates[task.id]) for task in tasks if task.id not in fresh]
     s.run.record_step(
         step,
         proposals=[
             ProposalRow(p, scored.rates.get(p.task.id) if p.task and not p.repeated else None, reward, advantage)
             for p, reward, advantage in zip(proposals, scored.proposal_rewards, scored.proposal_advantages, strict=True)
         ],
-        tasks=rows,
+        tasks=_task_rows(accepted, tasks, scored.rates),
         attempts=[
             AttemptRow(a, v if a.answer is not None else None, reward, advantage)
             for a, v, reward, advantage in zip(
