@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from azr.errors import UserError
+from azr.paths import user_path
 
 if TYPE_CHECKING:
     from azr.config import Config
@@ -106,6 +107,14 @@ def train(
         return train.main(settings, resume=checkpoint, workspace=workspace_root(), views=views)
 
 
+def _refuse_options_before(context: typer.Context) -> None:
+    """Options of `azr eval` itself do not reach a command after them: say so, instead of dropping them."""
+    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    if given:
+        option = next(o for p in context.command.params if p.name == given[0] for o in p.opts)
+        raise UserError(f"{option} before {context.invoked_subcommand} has no effect: write it after")
+
+
 @eval_app.callback()
 def evaluate(
     context: typer.Context,
@@ -133,6 +142,7 @@ def evaluate(
 ) -> int:
     """Score a checkpoint, or the untrained model, on benchmarks. Interrupted, it goes on where it stopped."""
     if context.invoked_subcommand:
+        _refuse_options_before(context)
         return 0
     settings = _settings(config, overrides, benchmark=benchmark, max_tasks=max_tasks)
     checkpoint = _checkpoint(resume)
@@ -358,7 +368,7 @@ def _checkpoint(path: Path | None) -> Path | None:
     """A checkpoint's folder, looked for from the caller's folder first, then from the workspace."""
     if path is None:
         return None
-    places = [path.expanduser(), workspace_root() / path]
+    places = [user_path(path), workspace_root() / path]
     for place in places:
         if place.is_dir():
             return place.resolve()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,5 +43,8 @@ class HeldOut:
 
 
 def save(tasks: Iterable[Task], path: Path) -> None:
+    """Write the file whole or not at all: it is made once, and every score rests on it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(to_json(task_to_json(task)) + "\n" for task in tasks), encoding="utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(to_json(task_to_json(task)) + "\n" for task in tasks), encoding="utf-8")
+    os.replace(partial, path)

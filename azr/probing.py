@@ -153,8 +153,7 @@ def _probing_work(program: str, pair: Pair) -> Work:
             inputs.append(data)
             kept.append(change)
     for fold in (True, False):
-        tree = minimise(program, fold=fold)
-        source = ast.unparse(tree) if tree else ""
+        source = _without_idle_code(program, fold)
         rewritten = instrument(source)
         if rewritten is None:
             return None
@@ -165,6 +164,15 @@ def _probing_work(program: str, pair: Pair) -> Work:
         if own is not None and own[0] == pair.gold:
             return _summary(source, fold, arguments, kept[: len(rows) - 1], rows)
     return None
+
+
+def _without_idle_code(program: str, fold: bool) -> str:
+    """The minimised program's text, empty where there is none: what Python has read it may be unable to write."""
+    tree = minimise(program, fold=fold)
+    try:
+        return ast.unparse(tree) if tree else ""
+    except (RecursionError, ValueError):
+        return ""
 
 
 def _row(outcome: Outcome) -> tuple[bytes, int, int] | None:

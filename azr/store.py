@@ -30,6 +30,7 @@ from azr.rows import (
     TaskRow,
     decode_text,
     encode_text,
+    from_json,
     stored_config,
     to_columns,
     to_json,
@@ -296,18 +297,27 @@ class Evaluation:
         rows = self.store.query("SELECT task_id, sample FROM evaluation_samples WHERE evaluation = ?", self.id)
         return {(row["task_id"], row["sample"]) for row in rows}
 
-    def record(self, samples: Sequence[EvaluationSampleRow]) -> None:
-        """Store samples, durable on return; one that is there already is replaced (rescoring)."""
+    def record(self, samples: Sequence[EvaluationSampleRow], *, fresh: bool = False) -> None:
+        """Store samples, durable on return. One that is there already is replaced (rescoring); `fresh` ones leave it:
+        another process may have stored and scored it meanwhile."""
         with self.store.transaction() as connection:
             for sample in samples:
                 columns = to_columns({"evaluation": self.id, **sample.columns()}, [], "evaluation_samples")
-                _insert(connection, "evaluation_samples", columns, verb="INSERT OR REPLACE")
+                verb = "INSERT OR IGNORE" if fresh else "INSERT OR REPLACE"
+                _insert(connection, "evaluation_samples", columns, verb=verb)
 
     def finish(self, result: Mapping[str, Any]) -> None:
+        """Keep the result, unless that of more samples is kept: this one is of a subset then."""
         with self.store.transaction() as connection:
-            connection.execute(
-                "UPDATE evaluations SET result = ?, finished = ? WHERE id = ?", (to_json(result), _now(), self.id)
-            )
+            [before] = connection.execute("SELECT result FROM evaluations WHERE id = ?", (self.id,)).fetchone()
+            if before is None or told_samples(from_json(before)) <= told_samples(result):
+                connection.execute("UPDATE evaluations SET result = ? WHERE id = ?", (to_json(result), self.id))
+            connection.execute("UPDATE evaluations SET finished = ? WHERE id = ?", (_now(), self.id))
+
+
+def told_samples(result: Mapping[str, Any]) -> int:
+    """How many samples a stored result counts."""
+    return int(result.get("samples", result.get("tasks", 0)))
 
 
 def dump_rows(run: Run) -> dict[str, list[dict[str, Any]]]:

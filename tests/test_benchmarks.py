@@ -107,6 +107,23 @@ def test_integers_of_any_length_are_read(tmp_path: Path) -> None:
     assert problem.checks
 
 
+def test_a_bare_number_of_any_length_is_read_too(tmp_path: Path) -> None:
+    row = json.dumps({**APPS, "input_output": 0}).replace('"input_output": 0', f'"input_output": {"1" * 9000}')
+    (tmp_path / "test.jsonl").write_text(row + "\n")
+    with pytest.raises(UserError, match="record 1"):
+        load("apps", tmp_path / "test.jsonl")
+    assert benchmarks._digest([{"a": 10**9000}]) != benchmarks._digest([{"a": 10**9000 + 1}])
+
+
+def test_ids_are_text_and_an_output_that_is_no_literal_is_left_out(tmp_path: Path) -> None:
+    [problem] = load("humaneval", write(tmp_path / "HumanEval.jsonl", [{**HUMANEVAL, "task_id": 7}])).problems
+    assert problem.id == "7"
+    rows = [CRUX, {**CRUX, "id": "sample_x", "output": "<object>"}]
+    for name in ("cruxeval-i", "cruxeval-o"):
+        found = load(name, write(tmp_path / "cruxeval.jsonl", rows))
+        assert ([p.id for p in found.problems], found.untested) == ([CRUX["id"]], ("sample_x",))
+
+
 def test_evalplus_types() -> None:
     assert restore_types(2, [[1, 2], [3]]) == [(1, 2), (3,)]
     assert restore_types(63, [[[1, 2], [3]]]) == [[(1, 2), (3,)]]
@@ -124,6 +141,9 @@ def test_evalplus_types() -> None:
         (b"[1]\n", "record 1 is no JSON object"),
         (b"\xff\xfe", "cannot be read"),
         (b"\x1f\x8bgarbage", "cannot be read"),
+        (gzip.compress(b"[]" * 999)[:-20] + b"\0" * 20, "cannot be read"),
+        (gzip.compress(bytes(range(256)) * 9)[:40] + b"\xff" * 40, "cannot be read"),
+        (b'{"a": ' + b"[" * 100_000, "line 1 is not JSON"),
         ((json.dumps(HUMANEVAL) + "\n").encode() * 2, "comes twice (record 2)"),
     ],
 )

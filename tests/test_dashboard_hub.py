@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import socket
 import time
 import types
@@ -227,3 +228,36 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"database": "/" + "a" * 400},
+        {"database": "a\0b"},
+        {"database": "/root/of/another/user"},
+        {"database": 7},
+        [],
+        1,
+    ],
+)
+def test_whatever_answers_on_the_port_the_dashboard_goes_on(tmp_path: Path, who: Any) -> None:
+    """Another user's training, or another program."""
+    if isinstance(who, dict):
+        who |= {"host": platform.node(), "now": None}
+
+    async def follow() -> bool:
+        followed = Hub(DashboardConfig(), tmp_path, "127.0.0.1")
+        await followed.client.aclose()
+        answer = httpx.MockTransport(lambda request: httpx.Response(200, json=who))
+        followed.client = httpx.AsyncClient(base_url="http://127.0.0.1:1", transport=answer)
+        running = asyncio.create_task(followed.run())
+        await asyncio.sleep(0.3)
+        alive = not running.done()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await followed.client.aclose()
+        return alive
+
+    assert asyncio.run(follow())

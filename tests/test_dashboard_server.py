@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import made_up_store
 import pytest
 from starlette.testclient import TestClient
 
 from azr.config import DashboardConfig
-from azr.dashboard import api
+from azr.dashboard import api, server
 from azr.dashboard.events import KEPT, EventLog
 from azr.dashboard.guard import Guard, bind, check_binding
 from azr.dashboard.highlight import highlight
@@ -225,8 +226,9 @@ def test_the_token(filled: tuple[Path, Store, Run]) -> None:
     assert client.get("/api/runs", headers={**host, **pair}).status_code == 200
     assert client.get("/api/runs", headers={**host, "cookie": "azr_8080=0"}).status_code == 401
     # Redirects stay here: a path that starts with two slashes would name another host.
-    away = client.get(f"//evil.example/?token={TOKEN}", headers=host)
-    assert not away.headers.get("location", "").startswith("//")
+    for slashes in ("/%2F", "/%2F%2F", "/%2F%2F%2F"):
+        away = client.get(f"{slashes}evil.example/?token={TOKEN}", headers=host)
+        assert away.headers["location"].startswith("/evil.example/")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "gpu.example"])
@@ -238,6 +240,45 @@ def test_other_addresses_need_a_token(host: str) -> None:
     check_binding(host, TOKEN)
     for local in ("127.0.0.1", "127.0.0.9", "::1", "localhost"):
         check_binding(local, "")
+
+
+@pytest.mark.parametrize("token", ["é" * 20, "a long token\nwith two lines", "\x7f" * 20])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_token_that_no_browser_can_send_is_refused(token: str, host: str) -> None:
+    with pytest.raises(UserError, match=r"dashboard\.token has characters"):
+        check_binding(host, token)
+
+
+def test_the_browser_is_sent_the_token_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(server, "has_display", lambda: True)
+    monkeypatch.setattr(server.webbrowser, "open", opened.append)
+    monkeypatch.setattr(server.threading, "Timer", lambda _, function, arguments: _Now(function, arguments))
+    token = "abc+def/ghi==&x y#z"
+    server.announce(DashboardConfig(token=token), browser=True)
+    assert parse_qs(urlsplit(opened[0]).query)["token"] == [token]
+
+
+class _Now:
+    """A timer that does not wait."""
+
+    def __init__(self, function: Any, arguments: tuple[Any, ...]) -> None:
+        self.start = lambda: function(*arguments)
+
+
+def test_a_host_that_is_no_name_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"cannot listen on a\.\.b: .*correct dashboard\.host"):
+        bind("a..b", 0, "--dashboard-port")
+
+
+def test_a_host_is_known_however_it_is_written() -> None:
+    client = TestClient(Guard(_answering, host="Server1.Lan", port=8080, token=TOKEN))
+    answer = client.get("/", headers={"host": "server1.lan:8080", "authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+
+
+def test_a_name_that_no_file_has_is_not_found(client: TestClient) -> None:
+    assert client.get("/" + "a" * 300 + ".js").status_code == 404
 
 
 def test_a_busy_port_names_the_option() -> None:

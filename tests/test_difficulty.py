@@ -182,6 +182,14 @@ def test_changed_inputs_are_the_same_in_every_process() -> None:
     assert len(shown) == 1 and shown != {""}
 
 
+@pytest.mark.parametrize("signs", range(30, 100, 5))
+def test_what_python_reads_and_cannot_write_is_not_measured(executor: Executor, signs: int) -> None:
+    """How deep Python can go depends on the stack below, so this is tried at many depths."""
+    program = "def f(a):\n    return len(" + "[" * 195 + "-" * signs + "a" + "]" * 195 + ")"
+    [found] = probe([(program, Pair("3", "1", encode(1)))], executor)
+    assert found is None or found.values
+
+
 def test_a_run_of_too_many_steps_is_cut_after_the_same_step_every_time(executor: Executor) -> None:
     count = "def f(n):\n    t = 0\n    for i in range(n):\n        t += i % 7\n    return t"
     pairs = [(count, executor.validate([ValidationRequest(count, (text,))])[0].pairs[0]) for text in ("50", "20000")]

@@ -254,3 +254,33 @@ def test_progress_tells_the_time_that_is_left(
     assert capsys.readouterr().err == (
         "generating: 5 of 20, about 3 min left\ngenerating: 10 of 20, about 2 min left\n"
     )
+
+
+def test_what_cannot_be_written_is_told_before_anything_runs(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "load_subject", None)
+    data = str(workspace / "HumanEval.jsonl")
+    assert (
+        azr("eval", "--benchmark", "humaneval", "--benchmark-path", data, "--jsonl", str(workspace / "no" / "x")) == 2
+    )
+    assert "choose another file for the samples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "selftest", "contamination"])
+def test_options_that_would_be_dropped_are_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("base", "other") if command == "compare" else ()
+    assert azr("eval", "--benchmark", "humaneval", "--k", "banana", command, *names) == 2
+    assert f"--benchmark before {command} has no effect: write it after" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "a" * 300])
+def test_a_path_that_cannot_be_looked_for_is_one_line(path: str, workspace: Path, capsys: Any) -> None:
+    for arguments in (
+        ["--resume", path],
+        ["--benchmark", "humaneval", "--benchmark-path", path],
+        ["compare", "base", path],
+    ):
+        with Store(workspace / "data" / "azr.sqlite"):
+            assert azr("eval", *arguments) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from driven_sandbox import Driven, one_problem, run_alone
@@ -17,7 +18,7 @@ from azr.config import ExecutorConfig
 from azr.evaluation import benchmarks
 from azr.evaluation.benchmarks import apps, evalplus, mbpp
 from azr.evaluation.evaluate import select, selftest
-from azr.evaluation.problems import Assertions, CheckProgram, Problem, StandardInput
+from azr.evaluation.problems import Assertions, CheckProgram, FunctionCalls, Inputs, Problem, StandardInput
 from azr.evaluation.scoring import (
     CPU_SECONDS,
     FIRST_INPUTS,
@@ -28,6 +29,7 @@ from azr.evaluation.scoring import (
 )
 from azr.executor.lanes import available_cores
 from azr.executor.programs import Program, ProgramResult, ProgramSandbox
+from azr.executor.wire import pack
 
 FULL = {
     "humaneval": 164,
@@ -362,3 +364,35 @@ def test_the_score_is_the_same_twice_and_under_load(scorer: Scorer) -> None:
         for process in load:
             process.kill()
             process.wait()
+
+
+def inputs(source: str, args: list[list[Any]], *, oracle: str = "", atol: float = 0.0) -> Problem:
+    check = Inputs("f", tuple(pack(one) for one in args), source, atol, oracle)
+    return Problem("humaneval+", source, "", (check,), source, entry="f")
+
+
+def test_a_reference_that_answers_nothing_judges_nobody(scorer: Scorer) -> None:
+    fails = inputs("def f(x):\n    import missing_module\n    return x", [[1], [2]])
+    nothing = CheckProgram("", "def check(candidate):\n    pass", "f", "def f(x):\n    return x")
+    silent = Problem("humaneval", "silent", "", (nothing,), nothing.reference, entry="f")
+    for problem in (fails, silent, inputs("def f(x):\n    return x", [])):
+        for solution in (problem.reference, "def f(x):\n    return 'nonsense'"):
+            found = score(scorer, problem, solution)
+            assert (found.correct, found.status) == (False, "no_reference"), problem
+
+
+def test_large_answers_have_the_same_tolerance_as_small_ones(scorer: Scorer) -> None:
+    for count in (5, 20_000):
+        problem = inputs(f"def f(x):\n    return [0.3] * {count}", [[1]])
+        assert score(scorer, problem, f"def f(x):\n    return [0.1 + 0.2] * {count}").correct
+        assert not score(scorer, problem, f"def f(x):\n    return [0.1 + 0.3] * {count}").correct
+        same = inputs(f"def f(x):\n    return list(range({count}))", [[1]], oracle="set")
+        assert score(scorer, same, f"def f(x):\n    return list(range({count}))[::-1]").correct
+        whole = inputs(f"def f(x):\n    return list(range({count}))", [[1]])
+        assert not score(scorer, whole, f"def f(x):\n    return list(range({count}))[::-1]").correct
+
+
+def test_a_function_of_apps_may_begin_with_a_future_import(scorer: Scorer) -> None:
+    problem = Problem("apps", "f", "", (FunctionCalls("f", ([1],), (2,)),), "", entry="f")
+    solution = "from __future__ import annotations\n\ndef f(x: List[int]):\n    return x + 1"
+    assert score(scorer, problem, solution).status == "ok"

@@ -17,6 +17,8 @@ from azr.evaluation.extraction import (
     extract_arguments,
     extract_literal,
     extract_program,
+    parses,
+    put_before,
 )
 
 ADD = "def add(a, b):\n    return a + b"
@@ -73,6 +75,38 @@ def test_helpers_in_a_block_of_their_own_are_kept() -> None:
     found = extract_program(text, "add")
     assert found.solution is not None
     assert defined_names(found.solution) == {"helper", "add"}
+
+
+def test_an_example_of_a_call_is_no_helper() -> None:
+    """It has names in common with the program that are the program's own variables."""
+    program = "def add(a, b):\n    result = a + b\n    return result"
+    text = f"Call it so:\n```python\nresult = add(1, 2)\nprint(result)\n```\n```python\n{program}\n```"
+    assert extract_program(text, "add").solution == program
+
+
+def test_of_a_block_with_helpers_the_example_is_left_out() -> None:
+    helper = "LIMIT = 3\n\ndef one(a):\n    return a + LIMIT"
+    text = f"```python\n{helper}\n\ntotal = one(2)\n```\n```python\ndef f(total):\n    return one(total)\n```"
+    found = extract_program(text, "f").solution
+    assert found is not None and "def one" in found and "LIMIT = 3" in found and "one(2)" not in found
+
+
+def test_a_future_import_stays_first() -> None:
+    program = "from __future__ import annotations\n\ndef f(a):\n    return one(a)"
+    text = f"```python\ndef one(a):\n    return a\n```\n```python\n{program}\n```"
+    found = extract_program(text, "f").solution
+    assert found is not None and found.startswith("from __future__") and "def one" in found and parses(found)
+    assert put_before("'doc'\nfrom __future__ import annotations\nx = 1", "import re\n").split("\n")[2:] == [
+        "import re", "x = 1",
+    ]  # fmt: skip
+    assert put_before("x = 1", "import re\n") == "import re\nx = 1"
+
+
+def test_the_last_answer_counts() -> None:
+    first, last = "def f(a):\n    return a", "def f(a):\n    return a + 1"
+    text = f"<answer>{first}</answer> No, wait. <answer>{last}</answer>"
+    assert extract_program(text, "f").solution == last
+    assert extract_literal("<answer>1</answer> <answer>2</answer>").solution == "2"
 
 
 @pytest.mark.parametrize(
@@ -170,12 +204,23 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(" * 5_000, "[" * 100_000, "```python\n" * 500, "-" * 150_000 + "1", "def f(" * 3_000]
+    "text",
+    [
+        "(" * 5_000,
+        "[" * 100_000,
+        "```python\n" * 500,
+        "-" * 150_000 + "1",
+        "def f(" * 3_000,
+        *(f"f({x}) == {x}" for x in ("0x" + "f" * 4_000, "1+" * 1_500 + "1", "-" * 1_500 + "1", "a" + ".b" * 1_500)),
+    ],
 )
 def test_hostile_text_is_read_in_time(text: str) -> None:
-    extract_program(text, "f")
-    complete("def f():\n    pass\n", text, "f")
-    extract_literal(text)
+    """Whatever it is, an answer of some kind comes out: what Python parses it may not be able to write again."""
+    assert extract_program(text, "f").solution or extract_program(text, "f").reason
+    completed = complete("def f():\n    pass\n", text, "f")
+    assert completed.solution or completed.reason
+    assert extract_literal(text).solution or extract_literal(text).reason
+    assert extract_arguments(text).solution or extract_arguments(text).reason
 
 
 def test_too_long_text_is_cut() -> None:

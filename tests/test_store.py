@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,25 @@ def test_an_evaluation_goes_on_from_its_samples(store: Store) -> None:
     assert json.loads(store.query("SELECT result FROM evaluations WHERE id = ?", first.id)[0]["result"]) == {
         "pass@1": 0.0
     }
+
+
+def test_a_subset_does_not_stand_for_the_whole(store: Store) -> None:
+    whole = Evaluation.open(store, "untrained", "mbpp", {}, "h")
+    whole.record([sample(str(n), 0) for n in range(4)])
+    for told, kept in ((4, 4), (2, 4), (5, 5)):
+        whole.finish({"samples": told, "score": told})
+        [row] = store.query("SELECT result FROM evaluations WHERE id = ?", whole.id)
+        assert json.loads(row["result"])["samples"] == kept
+
+
+def test_a_fresh_sample_does_not_replace_a_scored_one(store: Store) -> None:
+    """Two processes may evaluate the same model: the later one's completion must not undo the other's score."""
+    evaluation = Evaluation.open(store, "untrained", "mbpp", {}, "h")
+    evaluation.record([sample("1", 0)])
+    late = replace(sample("1", 0), status="unscored", completion="of the other process")
+    evaluation.record([late, replace(late, sample=1)], fresh=True)
+    rows = store.query("SELECT status FROM evaluation_samples ORDER BY sample")
+    assert [row["status"] for row in rows] == [sample("1", 0).status, "unscored"]
 
 
 def test_a_reader_sees_committed_steps_and_never_stops_the_writer(store: Store) -> None:

@@ -64,7 +64,7 @@ def routes(library: Library) -> list[Route]:
     """The store's routes."""
 
     def series(store: Store, request: Request) -> str:
-        names = request.query_params.get("names", "").split(",")
+        names = list(dict.fromkeys(request.query_params.get("names", "").split(",")))
         return library.series(_run(request), names, int(request.query_params.get("after", "-1")))
 
     questions: dict[str, Question] = {

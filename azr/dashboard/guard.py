@@ -67,7 +67,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, token: str) -> None:
-    """Raises UserError for an address that other machines can reach without a token that is hard to guess."""
+    """Raises UserError for an address that other machines can reach without a token that is hard to guess, and for a
+    token that browsers cannot send."""
+    if not (token.isascii() and token.isprintable()):
+        raise UserError("dashboard.token has characters that a web address cannot hold: take letters and digits")
     if is_loopback(host):
         return
     if len(token) < SHORTEST_TOKEN:
@@ -83,8 +86,9 @@ def bind(host: str, port: int, option: str) -> socket.socket:
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(info[0], socket.SOCK_STREAM)
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}: {error.strerror or error}: correct dashboard.host") from error
+    except (OSError, UnicodeError) as error:  # the latter: no name that the network knows, such as a..b
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {host}: {reason}: correct dashboard.host") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(info[4])
@@ -106,7 +110,9 @@ class Guard:
         self.cookie = f"azr_{port}"
         self.secret = hashlib.sha256(b"azr dashboard\0" + token.encode()).hexdigest()
         self.local_only = is_loopback(host)
-        self.names = {host, "localhost", platform.node().lower(), socket.getfqdn().lower()}
+        self.names: set[str] = set()
+        if not self.local_only:  # asking for the full name can take a while
+            self.names = {host.lower(), platform.node().lower(), socket.getfqdn().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -158,7 +164,7 @@ class Guard:
         query = parse_qs(scope["query_string"].decode("ascii", "replace"))
         given = query.pop("token", [""])[0]
         if given and self._same(given, self.token):
-            answer = RedirectResponse(scope["path"].replace("//", "/") + "?" + urlencode(query, doseq=True), 303)
+            answer = RedirectResponse("/" + scope["path"].lstrip("/") + "?" + urlencode(query, doseq=True), 303)
             answer.set_cookie(self.cookie, self.secret, httponly=True, samesite="lax")
             return answer
         try:

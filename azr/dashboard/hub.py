@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -167,7 +168,7 @@ class Hub:
                 async for event_id, kind, data in self._training_events(last_id):
                     last_id = event_id
                     self._relay(kind, data)
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as problem:
+            except Exception as problem:  # whatever listens there must not end the dashboard
                 log.debug("training port %s: %r", self.where, problem)
                 status = problem.response.status_code if isinstance(problem, httpx.HTTPStatusError) else 0
                 advice = REFUSALS.get(status)
@@ -177,7 +178,7 @@ class Hub:
 
     async def _choose_source(self, who: dict[str, Any]) -> None:
         database = Path(who["database"])
-        here = who["host"] == platform.node() and await run_in_threadpool(database.exists)
+        here = who["host"] == platform.node() and await run_in_threadpool(_is_readable, database)
         self.remote = not here
         if here and database != self.library.database:
             self.library = self.own if database == self.own.database.resolve() else Library(database)
@@ -208,3 +209,11 @@ class Hub:
             self.events.add("progress", data)
         elif kind in ("step", "note", "reset") and self.remote:
             self.events.add("changed", {})
+
+
+def _is_readable(database: Path) -> bool:
+    """Whether it is there and ours to read: another user's training may listen on the port."""
+    try:
+        return os.access(database, os.R_OK)
+    except (OSError, ValueError):
+        return False

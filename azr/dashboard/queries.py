@@ -12,7 +12,7 @@ from typing import Any
 
 from azr.evaluation.core import interval
 from azr.records import pairs_shown
-from azr.store import Store
+from azr.store import Store, told_samples
 
 PAGE = 50  # rows, unless `limit` asks for fewer
 LONGEST_IN_LIST = 1500  # characters of one text
@@ -169,9 +169,7 @@ def evaluations(store: Store, run_id: int) -> list[Row]:
     for row in rows:
         _parsed(row, "protocol", "result")
         low, high = (None, None) if row["score"] is None else interval(row["score"], row["problems"])
-        result = row["result"] or {}
-        told = result.get("samples", result.get("tasks", 0))
-        row |= {"low": low, "high": high, "missing": max(0, told - row["samples"])}
+        row |= {"low": low, "high": high, "missing": max(0, told_samples(row["result"] or {}) - row["samples"])}
     return rows
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 from starlette.applications import Starlette
@@ -68,7 +69,7 @@ def announce(config: DashboardConfig, *, browser: bool) -> None:
     address = f"http://{local_name(config.host)}:{config.port}/"
     print(f"dashboard: {address}{' (asks for dashboard.token)' if config.token else ''}", flush=True)
     if browser and has_display():
-        token = f"?token={config.token}" if config.token else ""
+        token = f"?{urlencode({'token': config.token})}" if config.token else ""
         opener = threading.Timer(0.5, webbrowser.open, (address + token,))
         opener.daemon = True
         opener.start()
@@ -125,7 +126,7 @@ def _history(hub: Hub) -> Any:
         try:
             url = httpx.URL(path=request.url.path, query=request.url.query.encode())
             answer = await hub.client.get(url, timeout=30)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return api.error(f"the training at {hub.where} does not answer", 503)
         return Response(answer.content, answer.status_code, media_type="application/json")
 
@@ -151,7 +152,7 @@ async def _file(request: Request) -> Response:
         if spec and spec.submodule_search_locations:
             return _static(Path(spec.submodule_search_locations[0]) / "static" / CHART_FILES[name])
     path = PAGE / name
-    if path.suffix in TYPES and path.parent == PAGE and path.is_file():
+    if path.suffix in TYPES and path.parent == PAGE and name in os.listdir(PAGE):
         return _static(path)
     return Response("not found", 404, media_type="text/plain")
 

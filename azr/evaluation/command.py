@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,14 @@ from azr.evaluation.results import Result
 from azr.evaluation.scoring import Scorer, evaluation_executor
 from azr.evaluation.solutions import score_solutions
 from azr.executor.programs import ProgramSandbox
+from azr.paths import user_path
 from azr.policy.auto import resolve_model
 from azr.policy.base import Policy
 from azr.policy.choice import make_policy
 from azr.policy.identity import read_identity
 from azr.rows import from_json
 from azr.store import Store
+from azr.terminal import printable
 from azr.workspace import Workspace
 
 BASE = ("base", "untrained")
@@ -69,16 +71,18 @@ def run(config: Config, workspace: Path, options: Options) -> int:
         )
     if options.split not in ("test", "all"):
         raise UserError(f"--split {options.split}: choose test or all")
-    loaded = [benchmarks.load(name, data_path(config, options.path)) for name in names]  # before anything takes time
+    if options.samples_file is not None:
+        _write(options.samples_file, (), mode="a")  # before anything takes time
+    loaded = [benchmarks.load(name, data_path(config, options.path)) for name in names]  # so is this
     place = Workspace(workspace)
     with Store(place.database) as store, showing() as progress:
         if options.solutions is not None:
             found = [_solutions(config, store, options, loaded[0], progress)]
         else:
             found = _model(config, store, options, loaded, progress)
+        _print([result for result, _ in found], config, options.as_json)
         if options.samples_file is not None:
             _write_samples(store, found, options.samples_file)
-    _print([result for result, _ in found], config, options.as_json)
     return 0
 
 
@@ -177,10 +181,14 @@ def subject_of(store: Store, checkpoint: Checkpoint) -> Subject:
 
 
 def _write_samples(store: Store, found: Sequence[tuple[Result, int]], path: Path) -> None:
+    lines = (line for result, evaluation in found for line in results.sample_lines(store, evaluation, result))
+    _write(path, lines)
+
+
+def _write(path: Path, lines: Iterable[str], mode: str = "w") -> None:
     try:
-        with path.open("w", encoding="utf-8") as file:
-            for result, evaluation in found:
-                file.writelines(line + "\n" for line in results.sample_lines(store, evaluation, result))
+        with path.open(mode, encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: choose another file for the samples") from None
 
@@ -224,7 +232,7 @@ def named_subjects(config: Config, store: Store, workspace: Path, first: str, se
 
 def _named(store: Store, workspace: Path, text: str) -> tuple[str, tuple[str, str] | None]:
     """A subject's name; and the name and fingerprint of the model that its training began with, if it had one."""
-    for folder in (Path(text).expanduser(), workspace / text):
+    for folder in (user_path(Path(text)), workspace / text):
         if folder.is_dir():
             checkpoint = load_checkpoint(folder)
             fingerprint = str(read_identity(folder).get("fingerprint", ""))
@@ -297,7 +305,7 @@ def contaminated(config: Config, workspace: Path, path: Path | None, *, as_json:
         hit_tasks = {hit["task"] for hit in found["hits"]}  # type: ignore[attr-defined]
         print(f"{name}: {len(hit_tasks)} of {found['tasks']} tasks overlap with {found['programs']} self-play programs")
         for hit in found["hits"]:  # type: ignore[attr-defined]
-            print(f"  {hit['task']} ({hit['kind']}): {hit['program'].splitlines()[0][:80]}")
+            print(f"  {hit['task']} ({hit['kind']}): {printable(hit['program'].partition(chr(10))[0][:80])}")
         for score in found["scores"]:  # type: ignore[attr-defined]
             print(f"  {score['subject']}: {score['all']:.1%} with them, {score['without']:.1%} without")
     return 0

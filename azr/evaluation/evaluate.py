@@ -137,7 +137,8 @@ def _generate(
                 _unscored(problem, sample, completion, seconds)
                 for problem, group in zip(chunk, groups, strict=True)
                 for sample, completion in enumerate(group.completions, first)
-            ]
+            ],
+            fresh=True,
         )
         generated += rows
         progress("generating", generated, total)

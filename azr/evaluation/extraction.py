@@ -7,14 +7,19 @@ there still counts if it is a program. What was left out: repairing code that do
 from __future__ import annotations
 
 import ast
+import builtins
 import re
+import symtable
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 LONGEST = 200_000  # characters; nothing longer is read
 _LINES_TRIED = 200  # of text without a code block, from its end, when the end of a program is looked for
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*$", re.MULTILINE)
 _PYTHON = ("", "python", "python3", "py", "py3")
+_BUILTINS = frozenset(dir(builtins))
+_LITERAL_PARTS = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.unaryop)
 _START = re.compile(r"^(?:def |class |import |from |async def |@)", re.MULTILINE)
 
 
@@ -58,8 +63,8 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
     if rest is None or not rest.strip():
         return Extraction(None, "truncated" if truncated else "no_code")
     rest = rest[:LONGEST]
-    answer = re.search(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
-    rest = answer[1] if answer else rest
+    answers = re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
+    rest = answers[-1] if answers else rest
     blocks = code_blocks(rest)
     found = [block for block in blocks if block.strip() and parses(block)]
     if not blocks:
@@ -77,13 +82,55 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
 
 
 def _with_helpers(program: str, blocks: list[str]) -> str:
-    """The program after the earlier blocks that define names which it uses and does not define."""
+    """The program after what earlier blocks define of the names that it uses and does not define.
+
+    Taken are their imports, functions, classes and constants, not an example of how to call it.
+    """
     for block in reversed(blocks[: blocks.index(program)]):
-        tree = _tree(program)
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
-        if (used - defined_names(program)) & defined_names(block):
-            program = f"{block}\n\n{program}"
+        helpers = _cut(block, lambda node: not _is_definition(node))
+        if (_free_names(program) - defined_names(program)) & defined_names(helpers):
+            program = put_before(program, helpers.strip("\n") + "\n\n")
     return program
+
+
+def _is_definition(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return all(isinstance(part, (*_LITERAL_PARTS, ast.expr_context)) for part in ast.walk(node.value))
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom))
+
+
+def _free_names(program: str) -> set[str]:
+    """Names that the program reads from its top level: no parameters, no variables of its functions."""
+
+    def read(table: symtable.SymbolTable) -> Iterator[str]:
+        top = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (top or symbol.is_global()):
+                yield symbol.get_name()
+        for child in table.get_children():
+            yield from read(child)
+
+    try:
+        return set(read(symtable.symtable(program, "<program>", "exec"))) - _BUILTINS
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+
+
+def put_before(program: str, first: str) -> str:
+    """`first` and then the program, after imports from `__future__` and a docstring, which have to come first."""
+    tree = _tree(program)
+    last = 0
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            last = node.end_lineno or node.lineno
+        elif not _is_text(node):
+            break
+    lines = program.split("\n")
+    return "\n".join(lines[:last]) + ("\n" if last else "") + first + "\n".join(lines[last:])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def code_blocks(text: str) -> list[str]:
@@ -142,13 +189,18 @@ def drop_main_checks(source: str, entry: str) -> str:
 
     Only where a function is asked for. The other statements stay as they are, those on a check's line too.
     """
+    return _cut(source, _is_own_check) if entry else source
+
+
+def _cut(source: str, is_cut: Callable[[ast.stmt], bool]) -> str:
+    """The program without these statements of its top level; as it is where that would be no program."""
     tree = _tree(source)
-    if not entry or tree is None:
+    if tree is None:
         return source
     plain = source.replace("\r\n", "\n").replace("\r", "\n")  # as the parser counts lines; columns it counts in bytes
     lines = plain.encode().split(b"\n")
     for node in reversed(tree.body):
-        if _is_own_check(node):
+        if is_cut(node):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
             before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
             alone = not before.strip() and (not after.strip() or after.lstrip().startswith(b"#"))
@@ -223,7 +275,7 @@ def _right_side(text: str) -> str:
         statement = tree.body[0]
         test = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
         if isinstance(test, ast.Compare) and isinstance(test.left, ast.Call) and len(test.comparators) == 1:
-            return ast.unparse(test.comparators[0])
+            return _written(test.comparators, text)
     return text
 
 
@@ -234,5 +286,13 @@ def _arguments(text: str) -> str:
         call = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
         call = call.left if isinstance(call, ast.Compare) else call
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "f" and not call.keywords:
-            return ", ".join(map(ast.unparse, call.args))
+            return _written(call.args, text)
     return text
+
+
+def _written(values: Sequence[ast.expr], text: str) -> str:
+    """The values as Python writes them; the whole text where it cannot (nested too deep, or a number too long)."""
+    try:
+        return ", ".join(map(ast.unparse, values))
+    except (ValueError, RecursionError):
+        return text

@@ -55,6 +55,8 @@ def build(
             progress(programs, own)
             if programs == own:
                 break
+    if not tasks:
+        raise UserError(f"{cruxeval} holds no usable program: nothing to hold out")
     random.Random(seed).shuffle(tasks)
     heldout.save(tasks, path)
     return tasks

@@ -18,7 +18,7 @@ from azr.evaluation.core import (
     smallest_significant_gain,
 )
 from azr.rows import from_json
-from azr.store import Store
+from azr.store import Store, told_samples
 from azr.targets import Reference
 
 CONFIDENCE = 0.95
@@ -322,7 +322,7 @@ def check_samples(store: Store, evaluation: int, stored: int) -> None:
     """Raises UserError if the evaluation's result counts more samples than `stored` scored ones."""
     [head] = store.query("SELECT subject, benchmark, result FROM evaluations WHERE id = ?", evaluation)
     result = from_json(head["result"] or "{}")
-    told = result.get("samples", result.get("tasks", 0))
+    told = told_samples(result)
     if stored < told:
         raise UserError(
             f"{head['subject']} on {head['benchmark']}: {told - stored} of {told} samples behind its score are missing "

@@ -134,8 +134,14 @@ _UNPACKERS: dict[str, Callable[[Any], Any]] = {
 
 
 def is_large(packed: Any) -> bool:
-    """Whether a packed value is better sent as its digest."""
-    return isinstance(packed, (str, list, dict)) and len(json.dumps(packed)) > LARGE
+    """Whether a packed value is better sent as its digest: a large one without floats, which may be nearly equal."""
+    return isinstance(packed, (str, list, dict)) and len(json.dumps(packed)) > LARGE and not _has_floats(packed)
+
+
+def _has_floats(packed: Any) -> bool:
+    if isinstance(packed, dict):
+        return any(map(_has_floats, packed.values()))
+    return any(map(_has_floats, packed)) if isinstance(packed, list) else type(packed) is float
 
 
 def digest(packed: Any) -> str:

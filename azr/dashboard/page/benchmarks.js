@@ -11,17 +11,29 @@ export class Benchmarks {
     this.body = el("div", {}, el("p", { class: "quiet" }, "Reading…"));
     this.grid = el("div", {});
     this.node = el("div", {}, el("h1", {}, "Benchmarks"), this.body, this.grid);
+    this.curves = []; // what draws each curve; `plot` once it is drawn
   }
 
   names() { return []; }
-  destroy() {}
+
+  destroy() {
+    for (const curve of this.curves) curve.plot?.destroy();
+    this.curves = [];
+  }
+
+  recolor() {
+    for (const curve of this.curves) curve.draw();
+  }
 
   async update(_, context) {
     const [rows, run] = await Promise.all([get(`runs/${context.run.id}/evaluations`), get(`runs/${context.run.id}`)]);
     const references = run.config.targets?.references ?? [];
     const base = ["untrained", run.config.model.name, run.model?.fingerprint].filter(Boolean).join(" ");
     const drawn = JSON.stringify([rows, references]);
-    if (drawn !== this.drawn) this.body.replaceChildren(...(rows.length ? groups(rows).map((group) => card(group, references, base)) : [empty(references)]));
+    if (drawn !== this.drawn) {
+      this.destroy();
+      this.body.replaceChildren(...(rows.length ? groups(rows).map((group) => card(group, references, base, this.curves)) : [empty(references)]));
+    }
     this.drawn = drawn;
     await this.drawGrid(rows);
   }
@@ -33,6 +45,9 @@ export class Benchmarks {
     problems.sort((a, b) => a.task_id.localeCompare(b.task_id, "en", { numeric: true }));
     const { problem } = state();
     const samples = problem ? await get(`evaluations/${chosen.id}/problem`, { id: problem }) : [];
+    const shown = JSON.stringify([chosen.id, chosen.benchmark, name(chosen), problems, samples]);
+    if (shown === this.shown && this.grid.firstChild) return; // what is read or focused stays
+    this.shown = shown;
     this.grid.replaceChildren(
       el("h2", {}, `${chosen.benchmark}, ${name(chosen)}: every problem`),
       el("ul", { class: "problems" }, problems.map((one) => el("li", {}, square(one)))),
@@ -67,7 +82,7 @@ function groups(rows) {
   return [...found.values()];
 }
 
-function card(rows, references, base) {
+function card(rows, references, base, curves) {
   const { benchmark, protocol } = rows[0];
   const same = references.filter((one) => one.benchmark === benchmark && protocol.comparable?.includes(one.protocol));
   const whole = rows.filter((row) => row.samples > 0 && !row.missing);
@@ -87,7 +102,11 @@ function card(rows, references, base) {
   const head = [["Model"], ["Score", "benchmark/score"], ["95% interval", "benchmark/interval"], [""], ["Samples right", "benchmark/samples"], [""]];
   const curve = el("div", { class: "curve", role: "img", "aria-label": `${benchmark} score per checkpoint; the table below has the numbers` });
   const points = whole.filter((row) => row.run !== null || row.subject === base);
-  if (points.length > 1) requestAnimationFrame(() => drawCurve(curve, points, same));
+  if (points.length > 1) {
+    const own = { plot: null, draw: () => { own.plot?.destroy(); own.plot = drawCurve(curve, points, same); } };
+    curves.push(own);
+    requestAnimationFrame(() => { if (curves.includes(own)) own.draw(); });
+  }
   return el("section", { class: "card" },
     el("h2", {}, `${benchmark} `, el("span", { class: "quiet" }, `protocol ${protocol.name}`)),
     points.length > 1 ? curve : null,
@@ -129,7 +148,7 @@ function drawCurve(into, scored, references) {
     ctx.restore();
   };
   const main = color(0);
-  new uPlot({
+  return new uPlot({
     width: Math.max(into.clientWidth, 200), height: 260, legend: { show: false }, cursor: { show: false }, padding: [10, 10, 0, 0],
     scales: { x: { time: false }, y: { range: [0, 1] } },
     axes: [{ ...axis, size: 26 }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => `${Math.round(100 * value)}%`) }],

@@ -26,7 +26,7 @@ let viewKey = "";
 
 const shownRun = () => known.runs.find((run) => String(run.id) === state().run) ?? known.runs[0];
 const comparedRun = () => known.runs.find((run) => String(run.id) === state().compare);
-const viewName = () => (state().view in VIEWS ? state().view : "overview");
+const viewName = () => (Object.hasOwn(VIEWS, state().view) ? state().view : "overview");
 const seriesOf = (run) => {
   if (!series.has(identity(run))) series.set(identity(run), new Series(run.id));
   return series.get(identity(run));
@@ -133,6 +133,7 @@ function notice(text) {
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   for (const chart of [...(view?.charts ?? []), ...(view?.others ?? [])]) chart.redraw();
+  view?.recolor?.();
 }
 
 $("theme").addEventListener("click", () => {

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from azr.errors import UserError
 from azr.evaluation.benchmarks import apps, cruxeval, evalplus, humaneval, mbpp
 from azr.evaluation.benchmarks.source import Hub, Row, find_file, read_hub, read_package, read_rows
 from azr.evaluation.problems import Benchmark, Problem, Untested
+from azr.executor.wire import pack
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def parse(spec: Spec, rows: list[Row], source: str) -> Benchmark:
     for number, row in enumerate(rows, 1):
         try:
             problem = spec.parse(row)
+            problem = replace(problem, id=str(problem.id))
         except Untested as error:
             untested.append(str(error))
             continue
@@ -130,5 +132,9 @@ def parse(spec: Spec, rows: list[Row], source: str) -> Benchmark:
 def _digest(rows: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+        try:
+            text = json.dumps(row, sort_keys=True, default=str)
+        except ValueError:  # a number of more digits than Python writes
+            text = json.dumps(pack(row), sort_keys=True, default=str)
+        digest.update(text.encode() + b"\n")
     return digest.hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from azr.evaluation.benchmarks.source import Hub, Row
-from azr.evaluation.problems import InputPrediction, OutputPrediction, Problem
+from azr.evaluation.problems import InputPrediction, OutputPrediction, Problem, Untested
+from azr.executor import NotALiteral, parse_literal
 
 FILES = ("cruxeval.jsonl", "cruxeval.jsonl.gz", "cruxeval_half.jsonl.gz", "test.jsonl")
 HUB = Hub("cruxeval-org/cruxeval", split="test")
@@ -22,4 +23,8 @@ def parse_input(row: Row) -> Problem:
 
 
 def _problem(benchmark: str, row: Row, check: OutputPrediction | InputPrediction, reference: str) -> Problem:
+    try:
+        parse_literal(row["output"])
+    except NotALiteral:
+        raise Untested(str(row["id"])) from None  # nothing to compare an answer with
     return Problem(benchmark=benchmark, id=row["id"], text=row["code"], entry="f", checks=(check,), reference=reference)

@@ -8,11 +8,13 @@ import importlib.util
 import json
 import logging
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from azr.errors import UserError
+from azr.paths import user_path
 from azr.policy.hub import hub_reachable
 
 Row = dict[str, Any]
@@ -31,7 +33,7 @@ class Hub:
 
 def find_file(path: Path, names: tuple[str, ...], benchmark: str) -> Path:
     """`path` itself, or the first of `names` in the folder `path`. Raises UserError."""
-    path = path.expanduser()
+    path = user_path(path)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -53,7 +55,7 @@ def read_rows(path: Path) -> list[Row]:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
         text = data.decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     if text.lstrip().startswith("[") and ".jsonl" not in path.name:
         rows = [_json(text, str(path))]
@@ -70,7 +72,7 @@ def read_rows(path: Path) -> list[Row]:
 def _json(text: str, where: str) -> Any:
     try:
         return load_json(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON: {error}") from None
 
 
