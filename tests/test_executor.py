@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 from executor_requests import LIMIT, SLOW, induction, validate
 
+from azr.config import ExecutorConfig
 from azr.executor import (
     AbductionRequest,
     DeductionRequest,
     Executor,
+    InductionRequest,
     Status,
     ValidationRequest,
     decode,
     encode,
 )
-from azr.records import Verdict
+from azr.records import Pair, Verdict
 
 # Validation
 
@@ -93,11 +96,12 @@ def test_order_of_inputs_may_not_matter(executor: Executor) -> None:
 
 
 def test_small_sets_that_agree_by_luck_in_two_worlds_are_found(executor: Executor) -> None:
-    """Two elements come in the same order in half of all pairs of worlds: a third hash seed finds more of them."""
+    """Two elements come in the same order in half of all pairs of hash seeds: the third world turns A's order over."""
     words = [("ab", "cd"), ("x", "y"), ("left", "right"), ("red", "blue"), ("north", "south"), ("a", "b"), ("q", "r")]
     programs = [f"def f(a): return list({{'{one}', '{other}'}})[0]" for one, other in words]
     found = executor.validate([ValidationRequest(program, ("1",)) for program in programs])
-    assert sum(result.status is Status.NONDETERMINISTIC for result in found) >= len(words) // 2
+    least = len(words) if sys.version_info < (3, 13) else len(words) // 2  # a third seed there, for all it is worth
+    assert sum(result.status is Status.NONDETERMINISTIC for result in found) >= least
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,20 @@ def test_the_order_of_a_set_that_comes_as_an_input_is_chance(executor: Executor,
     inputs = ("{'x', 'y'}", "{'red', 'blue'}", "{'c', 'd'}", "{'left', 'right'}")
     found = executor.validate([ValidationRequest(program, (text,)) for text in inputs])
     assert [result.status for result in found] == [Status.NONDETERMINISTIC] * 4
+
+
+def test_singletons_in_sets_have_one_order_in_every_process() -> None:
+    """Their hashes were their addresses, so that the gold of one process was wrong in the next."""
+    programs = [f"def f(a): return [x for x, _ in {{(a, {one}), (a + 5, {two}), (a * 7, 0)}}]" for one, two in (
+        ("None", "None"), ("None", "..."), ("NotImplemented", "None"), ("(None,)", "frozenset([None])"),
+    )]  # fmt: skip
+    found = []
+    for _ in range(3):
+        with Executor(ExecutorConfig(lanes=1)) as executor:
+            results = executor.validate([ValidationRequest(program, ("3",)) for program in programs])
+        found.append([(result.status, [pair.gold for pair in result.pairs]) for result in results])
+    assert found[0] == found[1] == found[2]
+    assert {status for status, _ in found[0]} == {Status.OK}
 
 
 def test_a_program_near_the_limit_is_no_task(executor: Executor) -> None:
@@ -170,6 +188,27 @@ def test_a_hang_costs_one_timeout_whatever_the_program_does_to_its_timers(execut
     used = _cpu_seconds_of_children()
     executor.grade([AbductionRequest(program, encode(4), tuple(map(str, range(6))))])
     assert _cpu_seconds_of_children() - used < 2 * LIMIT
+
+
+@pytest.mark.parametrize(("end", "status"), [("while True: pass", "timeout"), ("__import__('os')._exit(7)", "crashed")])
+def test_a_value_before_a_hang_or_a_crash_is_no_answer(executor: Executor, end: str, status: str) -> None:
+    """A program may send its own frame; how its process ended counts all the same, as in validation and induction."""
+    program = f"import sys\ndef f(a):\n    sys._getframe(1).f_locals['send'](b'V', {encode(5)!r})\n    {end}"
+    used = _cpu_seconds_of_children()
+    [verdicts] = executor.grade([AbductionRequest(program, encode(5), tuple(map(str, range(6))))])
+    assert {(verdict.correct, verdict.status) for verdict in verdicts} == {(False, status)}
+    assert _cpu_seconds_of_children() - used < 2 * LIMIT
+    [verdict] = executor.grade([InductionRequest(program, (Pair("1", "5", encode(5)),))])
+    assert not verdict[0].correct
+
+
+@pytest.mark.parametrize("answer", ["3,\r4", "3,\n4"])
+def test_an_answer_is_one_line(executor: Executor, answer: str) -> None:
+    program = "def f(a, b):\n    return a + b"
+    [verdicts] = executor.grade([AbductionRequest(program, encode(7), (answer, "3, 4"))])
+    assert [verdict.correct for verdict in verdicts] == [False, True]
+    [deduced] = executor.grade([DeductionRequest(encode([1]), f"[{answer[2]}1]")])
+    assert not deduced[0].correct
 
 
 def test_one_hanging_answer_harms_no_other_and_costs_one_timeout(executor: Executor) -> None:

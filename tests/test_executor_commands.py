@@ -82,7 +82,8 @@ def test_malformed_grade_lines(executor: Executor) -> None:
         {"type": "abduction", "program": "x", "answer": "1"}, {"type": "abduction", "program": "x", "output": "f(1)", "answer": "1"},
         {"type": "induction", "answer": "x"}, {"type": "induction", "pairs": [], "answer": "x"},
         {"type": "induction", "pairs": [["1"]], "answer": "x"}, {"type": "induction", "pairs": [[1, 2]], "answer": "x"},
-        {"type": "deduction", "output": "1", "answer": 1},
+        {"type": "deduction", "output": "1", "answer": 1}, {"type": "deduction", "output": "nan", "answer": "nan"},
+        {"type": "induction", "pairs": [["1", "[nan]"]], "answer": "def f(a): return [float('nan')]"},
     ]  # fmt: skip
     code, found = run(grade_stream, executor, *bad, {"type": "deduction", "output": "1", "answer": "1"})
     assert code == 1

@@ -17,7 +17,8 @@ from executor_requests import LIMIT, SLOW, validate
 
 from azr.config import ExecutorConfig
 from azr.errors import UserError
-from azr.executor import Executor, Status, ValidationRequest, lanes
+from azr.executor import Executor, Status, ValidationRequest, lanes, protocol
+from azr.executor.judge import Report
 from azr.executor.lanes import Work
 from azr.executor.validation import validation_work
 from azr.executor.zygotes import Zygote
@@ -105,6 +106,30 @@ def test_a_call_that_is_interrupted_leaves_no_trace(executor: Executor) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         executor.validate(requests())
+    assert validate(executor, "def f(a): return 'new'").pairs[0].output == "'new'"
+
+
+def test_an_interrupt_while_a_result_is_taken_leaves_no_trace() -> None:
+    def interrupted(position: int, outcome: Any) -> bool:
+        raise KeyboardInterrupt
+
+    def work() -> Work:
+        yield lanes.Job(b"def f(a): return a", (b"(\0\0\0\1i\0\0\0\1\5",), 1.0, wanted=interrupted)
+
+    with Executor(ExecutorConfig(lanes=2)) as executor:
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                executor.run(work() for _ in range(4))
+            assert validate(executor, "def f(a): return 'new'").pairs[0].output == "'new'"
+        ended = _zygotes(executor)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ended)
+
+
+def test_a_machine_that_offers_no_sandbox_is_no_fault_of_the_program(executor: Executor) -> None:
+    assert Report(97 << 8, protocol.CAUSE_NONE, 0.0, 0).has_no_sandbox
+    assert not Report(96 << 8, protocol.CAUSE_NONE, 0.0, 0).has_no_sandbox
+    assert not Report(97, protocol.CAUSE_NONE, 0.0, 0).has_no_sandbox  # a signal
+    assert validate(executor, "def f(a): __import__('os')._exit(97)").reason == lanes.LANE_DIED  # and says so itself
     assert validate(executor, "def f(a): return 'new'").pairs[0].output == "'new'"
 
 

@@ -5,58 +5,35 @@ of asking instead: it is the same in every process of a world, and in the other 
 So even a program that returns one bit of an address is found out, and none is valid by luck. The same holds in world C
 for the order of a set whose elements' hashes differ between processes: it is iterated backwards.
 
-CPython does not let methods of builtin types be replaced, so this edits their dictionaries and points their slots at
-the interpreter's own function for classes written in Python. Loaded by the zygote only.
+Loaded by the zygote only.
 """
 
 from __future__ import annotations
 
+import array
 import builtins
-import ctypes
 import decimal
 import fractions
-import gc
 import re
+import sys
+import threading
 import types
+import unicodedata
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_SLOTS = {"__repr__": 88, "__hash__": 120, "__iter__": 216}  # offsets in PyTypeObject (CPython 3.8 to 3.13, 64 bits)
+from azr.executor.slots import SINGLETONS, Model, replace_method, slot
+
 _FIRST = 0x5 << 44  # shown addresses have twelve hexadecimal digits, as real ones have, here and in the opposite
 _BITS = (1 << 47) - (1 << 4)  # all that vary: objects lie at multiples of 16
 _SCATTER = 0x9E3779B97F  # odd, so that multiplying by it permutes the 40-bit numbers
-_FEW = 64  # elements: the order of a larger set differs between hash seeds anyway
 _address_of = builtins.id
 _ADDRESS = re.compile("0x[0-9a-f]+")
-_HEAP_TYPE = 1 << 9  # flag of a class that was made at run time
-_STEADY = (int, float, complex, bool, range, decimal.Decimal, fractions.Fraction)
-
-
-class _Model:
-    """A class of Python's own, whose slots lead to methods written in Python."""
-
-    def __repr__(self) -> str:
-        return ""
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-def replace_method(kind: type, name: str, function: Callable[..., Any]) -> None:
-    """Make `function` the method `name` of a builtin type, for Python and (if there is a slot for it) for C."""
-    [attributes] = [found for found in gc.get_referents(kind.__dict__) if type(found) is dict]
-    attributes[name] = function
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
-    if name in _SLOTS:
-        _slot(kind, name).value = _slot(_Model, name).value
-
-
-def _slot(kind: type, name: str) -> ctypes.c_void_p:
-    return ctypes.c_void_p.from_address(_address_of(kind) + _SLOTS[name])
+_OWNER = re.compile("owner=[1-9][0-9]*")  # a thread's number, which is an address, in the repr of a lock
+_STEADY = (int, float, complex, bool, range, decimal.Decimal, fractions.Fraction, *map(type, SINGLETONS))
+_STEADY_HASHES = frozenset(kind.__hash__ for kind in _STEADY)
+_SHOWN_THREAD = 0x7F0012345680  # of the main thread, as a program may ask for it
 
 
 def hide_addresses(world: str) -> None:
@@ -76,19 +53,47 @@ def hide_addresses(world: str) -> None:
         return shown(_address_of(value))
 
     # Those whose slot is the object's own follow it; a class that a program makes inherits the new method.
-    inherited = _slot(object, "__repr__").value
+    inherited = slot(object, "__repr__").value
     _hide_in_repr(object, shown)
     for kind in _all_types(object):
-        if _slot(kind, "__repr__").value == inherited:
-            _slot(kind, "__repr__").value = _slot(_Model, "__repr__").value
+        if slot(kind, "__repr__").value == inherited:
+            slot(kind, "__repr__").value = slot(Model, "__repr__").value
     for kind in _kinds_that_show_addresses():
         _hide_in_repr(kind, shown)
     replace_method(object, "__hash__", address_hash)
+    _hide_elsewhere(world, shown)
     builtins.id = identity
     builtins.hash = _hash(address_hash)
     probe = object()
     if hex(id(probe)) not in repr(probe) or hash(probe) != id(probe) >> 4:
         raise SystemError("this version of Python keeps the slots of its types elsewhere")
+
+
+def _hide_elsewhere(world: str, shown: Callable[[int], int]) -> None:
+    """The other ways to an address, a process's number, or what else of the interpreter's state is chance."""
+    info = array.array.buffer_info
+
+    def buffer_info(self: Any) -> tuple[int, int]:
+        address, length = info(self)
+        return shown(address), length
+
+    replace_method(array.array, "buffer_info", buffer_info)
+    for name in (
+        "getrefcount",
+        "getallocatedblocks",
+        "_debugmallocstats",
+        "getunicodeinternedsize",
+        "_getquickenedcount",
+    ):
+        vars(sys).pop(name, None)
+    thread = threading.main_thread()
+    ident = _SHOWN_THREAD if world == "A" else _SHOWN_THREAD ^ _BITS
+    vars(thread).update(_ident=ident, _native_id=ident & 0xFFFF)
+    vars(threading)["_active"].clear()
+    vars(threading)["_active"][ident] = thread
+    for module in (threading, sys.modules["_thread"]):
+        vars(module).update(get_ident=lambda: ident, get_native_id=lambda: ident & 0xFFFF)
+    vars(threading)["_get_native_id"] = threading.get_native_id
 
 
 def _hash(address_hash: Callable[[object], int]) -> Callable[[object], int]:
@@ -103,10 +108,10 @@ def _hash(address_hash: Callable[[object], int]) -> Callable[[object], int]:
 
 def _hide_in_repr(kind: type, shown: Callable[[int], int]) -> None:
     original: Callable[[object], str] = vars(kind)["__repr__"]
-    substitute = _ADDRESS.sub
+    addresses, owners = _ADDRESS.sub, _OWNER.sub
 
     def __repr__(self: object) -> str:
-        return substitute(lambda found: hex(shown(int(found[0], 16))), original(self))
+        return addresses(lambda found: hex(shown(int(found[0], 16))), owners("owner=1", original(self)))
 
     replace_method(kind, "__repr__", __repr__)
 
@@ -136,10 +141,11 @@ def _kinds_that_show_addresses() -> list[type]:
     waiting = coroutine()
     waiting.close()
     samples = [
-        lambda: 0, generator(), waiting, asynchronous(), [].append, (5).__add__, weakref.ref(_Model), memoryview(b""),
-        _slot.__code__, types.CellType(1), _thread.allocate_lock(), _thread.RLock(),
+        lambda: 0, generator(), waiting, asynchronous(), [].append, (5).__add__, weakref.ref(Model), memoryview(b""),
+        slot.__code__, types.CellType(1), _thread.allocate_lock(), _thread.RLock(),
+        sys._getframe(), vars(unicodedata).get("_ucnhash_CAPI", [].append),
     ]  # fmt: skip
-    return [type(sample) for sample in samples]
+    return [*dict.fromkeys(type(sample) for sample in samples), weakref.ProxyType, weakref.CallableProxyType]
 
 
 def reverse_chance() -> None:
@@ -157,16 +163,14 @@ def reverse_chance() -> None:
         """Return the hash value for the given object."""
         kind, found = type(value), shown_hash(value)
         # A class's own __hash__ calls this function itself.
-        is_fixed = kind.__flags__ & _HEAP_TYPE or kind.__hash__ is object.__hash__ or _is_steady(value)
-        return found if is_fixed else ~found
+        own = type(kind.__hash__) is types.FunctionType
+        return found if own or kind.__hash__ is object.__hash__ or _is_steady(value) else ~found
 
     builtins.hash = turned_hash
 
 
 def _backwards(forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     def __iter__(self: Any) -> Iterator[Any]:
-        if len(self) > _FEW:
-            return forwards(self)
         elements = [*forwards(self)]
         return forwards(self) if all(map(_is_steady, elements)) else reversed(elements)
 
@@ -176,7 +180,7 @@ def _backwards(forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iter
 def _pop(first: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def pop(self: Any) -> Any:
         """Remove and return an arbitrary set element."""
-        if not self or len(self) > _FEW:
+        if not self:
             return first(self)
         element = next(iter(self))
         self.remove(element)
@@ -196,6 +200,9 @@ def _fromkeys(original: Any) -> Callable[..., Any]:
 def _is_steady(value: object) -> bool:
     """Whether the hash of a value is the same in every process."""
     kind = type(value)
-    if kind is tuple or kind is frozenset:
+    if kind in _STEADY:
+        return True
+    found = kind.__hash__
+    if found is tuple.__hash__ or found is frozenset.__hash__:
         return all(map(_is_steady, value))  # type: ignore[call-overload]
-    return kind in _STEADY
+    return found in _STEADY_HASHES

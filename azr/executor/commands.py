@@ -30,7 +30,7 @@ from azr.executor.requests import (
     ValidationRequest,
 )
 from azr.executor.validation import validation_work
-from azr.executor.values import NotAValue, TooLarge, encode
+from azr.executor.values import NotAValue, TooLarge, contains_nan, encode
 from azr.records import Pair
 
 MAX_BATCH = 256  # lines that run together; the answer to a line never waits for a later line
@@ -160,7 +160,10 @@ def _gold(text: object, key: str) -> bytes:
     if not isinstance(text, str):
         raise MalformedLine(f"`{key}` must be a string")
     try:
-        return encode(parse_literal(text))
+        value = parse_literal(text)
+        if contains_nan(value):
+            raise MalformedLine(f"`{key}` holds nan, which equals nothing")
+        return encode(value)
     except (NotALiteral, NotAValue, TooLarge) as error:
         raise MalformedLine(f"`{key}` is no literal of a value ({error})") from None
 

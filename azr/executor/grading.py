@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from azr.executor.judge import Outcome, is_gold
+from azr.executor.judge import Outcome, is_gold, outcome_of_end
 from azr.executor.lanes import Job, Work
 from azr.executor.literals import NotALiteral, parse_arguments, parse_literal
 from azr.executor.requests import AbductionRequest, DeductionRequest, GradeRequest, InductionRequest, Status
@@ -29,7 +29,7 @@ def _deduction(request: DeductionRequest) -> Verdict:
 
 
 def _literal(text: str, parse: object) -> Outcome:
-    if "\n" in text.strip():
+    if "\n" in text.strip() or "\r" in text.strip():
         return Outcome(Status.NOT_A_VALUE)  # an answer is one line
     try:
         return Outcome(Status.OK, data=encode(parse(text)))  # type: ignore[operator]
@@ -53,8 +53,11 @@ def _abduction(request: AbductionRequest, cpu_seconds: float) -> Work:
         if program.status is not Status.OK or answer.status is not Status.OK or answer.data in outcomes:
             continue
         seconds = max(left / 2, _LEAST_SECONDS)
-        run = yield Job(program.data, (answer.data,), seconds)
+        # As in validation, so that a program cannot tell the two apart.
+        run = yield Job(program.data, (answer.data,), seconds, stop_at_failure=True)
         outcome = run.outcomes[0] if run.outcomes else Outcome(Status.CRASHED)
+        if outcome.status is Status.OK and not run.ended_well:  # a value, and then a hang or a crash
+            outcome = outcome_of_end(run.report)
         outcomes[answer.data] = outcome
         if outcome.status is Status.TIMEOUT:
             left -= seconds

@@ -46,6 +46,12 @@ class Report:
         status, cause, microseconds, peak = protocol.REPORT.unpack(data)
         return cls(status, cause, microseconds / 1e6, peak)
 
+    @property
+    def has_no_sandbox(self) -> bool:
+        """Whether the defences could not be raised: nothing of the program was run."""
+        ended = os.WIFEXITED(self.wait_status) and self.cause == protocol.CAUSE_NONE
+        return ended and os.WEXITSTATUS(self.wait_status) == protocol.EXIT_NO_SANDBOX
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:

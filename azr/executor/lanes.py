@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +24,12 @@ from azr.executor.zygotes import Zygote, ZygoteDied, send_some
 LANE_DIED = "its lane died twice"  # a reason that says nothing of the program
 RECYCLE_AFTER = 20_000  # jobs of one zygote
 _READ = 1 << 18
+# Of a frame. A program may find it, and a random one would be a die of its own: in the other worlds every bit differs.
+_TOKENS = {
+    "A": bytes(range(8)),
+    "B": bytes(255 - byte for byte in range(8)),
+    "C": bytes(255 - byte for byte in range(8)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ class Lane:
         """Send the task's job to this lane. Raises ZygoteDied if no zygote can be had."""
         job = task.job
         zygote = self.ready(job.world)
-        token = os.urandom(8)
+        token = os.urandom(8) if job.world == "E" else _TOKENS[job.world]
         self.channel, self.unsent = zygote.send(job.pack(token), job.cpu_seconds, job.wall_seconds)
         self.zygote = zygote
         self.task = task
@@ -146,14 +154,19 @@ class Lane:
         """Close the job's socket: the zygote kills a program that still runs."""
         if self.listening:
             self.listening = False
-            self.selector.unregister(self.channel)
+            self._forget(self.channel)
             self.channel.close()
+
+    def _forget(self, watched: socket.socket) -> None:
+        """Watch it no more, if it was watched: an interrupt may come between any two steps."""
+        with suppress(KeyError, ValueError):
+            self.selector.unregister(watched)
 
     def finish(self) -> tuple[_Task, RunResult | None]:
         """Take the zygote's report: the task, and its result or None if the job must be tried again."""
         task = self.task
         assert task is not None
-        self.selector.unregister(self.zygote.control)
+        self._forget(self.zygote.control)
         try:
             report = self.zygote.receive_report()
         except ZygoteDied:
@@ -166,15 +179,19 @@ class Lane:
         if report.cause == protocol.CAUSE_NO_FORK:
             self.drop(task.job.world)
             return task, None
+        if report.has_no_sandbox:  # the machine's failure, not the program's
+            return task, None
         if report.cause == protocol.CAUSE_WALL and not task.job.retried:
             return task, None  # the machine was busy, or the program blocks: the second time it counts
         return task, self.result(task.job, report)
 
     def abandon(self) -> None:
-        """Forget a zygote that died and the job with it."""
-        self.hang_up()
-        self.drop(self.zygote.world)
+        """Forget a zygote that died, or whose job was interrupted, and the job with it."""
         self.task = None
+        self._forget(self.zygote.control)
+        self.hang_up()
+        if self.zygotes.get(self.zygote.world) is self.zygote:
+            self.drop(self.zygote.world)
 
     def result(self, job: Job, report: Report) -> RunResult:
         outcomes = self.reader.outcomes
@@ -288,7 +305,6 @@ class Lanes:
         """After an exception (Ctrl-C): no job may report into the next call."""
         for lane in self.lanes:
             if lane.task is not None:
-                self.selector.unregister(lane.zygote.control)
                 lane.abandon()
 
     def stop(self) -> None:

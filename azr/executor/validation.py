@@ -15,7 +15,7 @@ from azr.records import Pair
 WORLDS = ("A", "B")
 MARGIN = 0.25  # share of the CPU limit that a valid program may use: at grading it must not be near the limit
 # What a set or a hash may come from, and what may hide their names.
-_CHANCE = re.compile(r"[Ss]et|hash|\bid\b|object|repr|keys|items|eval|exec|getattr|globals|vars|__|\{(?!\s*\})")
+_CHANCE = re.compile(r"[Ss]et|hash|import|\bid\b|object|repr|keys|items|eval|exec|getattr|globals|vars|__|\{(?!\s*\})")
 
 
 def validation_work(request: ValidationRequest, cpu_seconds: float) -> Work:

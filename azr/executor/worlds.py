@@ -90,7 +90,7 @@ def freeze_dates() -> None:
     """Make `datetime` ask the frozen clock."""
     import datetime
 
-    from azr.executor.addresses import replace_method
+    from azr.executor.slots import replace_method
 
     def now(cls: Any, tz: Any = None) -> Any:
         return cls.fromtimestamp(time.time(), tz)

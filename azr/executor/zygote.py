@@ -32,8 +32,9 @@ def _make_importable() -> None:
 
 def main(world: str, memory_mb: int) -> None:
     _make_importable()
-    from azr.executor import worlds
+    from azr.executor import slots, worlds
 
+    slots.steady_singletons()
     monotonic = time.monotonic
     evaluating = world == "E"
     world = "A" if evaluating else world

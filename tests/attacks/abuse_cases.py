@@ -211,7 +211,6 @@ NONDETERMINISM = [
     _body("set order of few", "nondeterministic", "return [list({{x + 'x', x + 'y', x + 'z'}}) for x in 'abcde']"),
     _body("hash", "nondeterministic", "return hash('abc')"),
     _body("id", "nondeterministic", "return id(a)"),
-    # Several sizes at once: a single address has the same low bits in both worlds once in 64 times, by chance.
     _body("id's low bits", "nondeterministic", "o = [[x] * n for n, x in enumerate('abcdefgh')]\nreturn [id(x) // 16 % 64 for x in o]"),
     _body("order of addresses", "nondeterministic", "o = [object() for _ in range(9)]\nreturn sorted(range(9), key=lambda i: id(o[i]))"),
     _body("default repr", "nondeterministic", "return repr(object())"),

@@ -163,6 +163,9 @@ def test_a_task_cannot_steer_how_many_answers_are_right(executor: Executor) -> N
         "    d['n'] = d.get('n', 0) + 1\n    return 5 if d['n'] < 4 else 0",
         "import math\ndef f(a):\n    match math:\n        case object(__dict__=d): d['n'] = d.get('n', 0) + 1\n"
         "    return 5 if d['n'] < 4 else 0",
+        # One bit of the job's own: what is drawn anew for each process would be a die.
+        "import sys\ndef f(a):\n    return 5 if sys._getframe(1).f_locals['job'].token[0] & 1 == 0 else 0",
+        "import sys\ndef f(a):\n    return 5 if sys._getframe(1).f_locals['job'].stop_at_failure else 0",
         "import re\ndef f(a):\n    t = re.copyreg.dispatch_table\n    t[a] = 1\n    return 5 if len(t) < 6 else 0",
     ]
     answers = tuple(str(number) for number in range(8))
