@@ -32,6 +32,7 @@ from azr.store import Run
 FORMAT = 2  # of the state too: one of an older format can be evaluated, but not resumed
 SUFFIXES = (".safetensors", ".json")
 MANIFEST = "manifest.json"
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"checkpoint-(\d{4,})")
 _LEFTOVER = re.compile(r"\.(checkpoint-\d{4,})\.(partial|trash|old)")
 
@@ -225,9 +226,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} was written by a newer AZR (format {manifest['format']}, this one reads {FORMAT}): update AZR"
         )
-    if manifest.pop("sha256", None) != _digest(manifest):
+    if manifest.pop("sha256", None) != _digest(manifest) or not _is_sound(manifest):
         raise UserError(f"{file} is damaged: use another checkpoint")
     return manifest
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether the values have their types, and the run's name can be a folder's: a stranger may have written them."""
+    numbers = (manifest.get("step"), manifest.get("run_id"))
+    name, files = manifest.get("run_name"), manifest.get("files")
+    named = isinstance(name, str) and _RUN_NAME.fullmatch(name) is not None
+    return named and isinstance(files, dict) and all(type(number) is int and number >= 0 for number in numbers)
 
 
 def _verify(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

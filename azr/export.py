@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from azr.buffer import Buffer
-from azr.checkpoint import Checkpoint
+from azr.checkpoint import FORMAT, Checkpoint
 from azr.errors import UserError
 from azr.records import TASK_TYPES
 from azr.rows import task_to_json
@@ -30,11 +30,16 @@ def run(checkpoint: Checkpoint, what: str, output: Path | None) -> int:
     target = output or Path(f"{checkpoint.run_name}-{checkpoint.step:04d}-{what}{SUFFIXES.get(what, '')}")
     if target.exists():
         raise UserError(f"{target} exists: choose another --output")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=target.parent) as folder:
-        partial = Path(folder) / target.name  # only what is whole gets the name
-        EXPORTS[what](checkpoint, partial)
-        partial.rename(target)
+    if what == "tasks" and checkpoint.format_version < FORMAT:
+        raise UserError(f"{checkpoint.path} was written by an older AZR: its tasks cannot be exported")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=target.parent) as folder:
+            partial = Path(folder) / target.name  # only what is whole gets the name
+            EXPORTS[what](checkpoint, partial)
+            partial.rename(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror or error}): choose another --output") from error
     print(f"{what} of {checkpoint.run_name}, step {checkpoint.step}: {target}")
     return 0
 

@@ -149,14 +149,17 @@ def preflight(config: Config, machine: Machine | None = None) -> Plan:
     )
 
 
-def planned(config: Config) -> tuple[int, str]:
-    """The micro-batch to train with, and the plan in one line. What has no shape that could be planned may train all
-    the same, with `train.micro_batch_tokens`."""
+def planned(config: Config, micro_batch: int | None = None) -> tuple[int, str]:
+    """The micro-batch to train with (`micro_batch`: that of a run that goes on), and the plan in one line. What has no
+    shape that could be planned may train all the same, with `train.micro_batch_tokens`."""
     machine = this_machine()
     try:
+        if micro_batch is not None:
+            plan = plan_of(config, machine, micro_batch)
+            return micro_batch, plan.line() if plan.fits else f"{plan.line()}: it may not fit any more"
         plan = preflight(config, machine)
     except UnknownShape as error:
-        return config.train.micro_batch_tokens, f"not planned ({error})"
+        return micro_batch or config.train.micro_batch_tokens, f"not planned ({error})"
     return plan.micro_batch, "; ".join(filter(None, (plan.line(), fitted(plan, config), warning(plan, machine))))
 
 
@@ -332,15 +335,17 @@ def _mlx_cache(config: Config, token: int, length: int, budget: int) -> tuple[in
 
 
 def _torch_cache(config: Config, token: int, length: int, share: int, most: int) -> tuple[int, int]:
-    """The same, of the phase with the larger cache: a group's prompt is held once, and a group is not parted."""
+    """The same, of the phase with the larger cache: a group's prompt is held once, and a group is parted only where it
+    is larger than the share."""
     tasks, longest, found = config.tasks, completion_tokens(config), [(0, 0)]
     prompt = length - max(longest)
     for groups, size, own in zip(
         (tasks.prompts, tasks.solved), (tasks.proposals_per_prompt, tasks.attempts), longest, strict=True
     ):
-        group = token * (prompt + min(size, most) * own)
+        rows = max(1, min(size, most, (share // token - prompt) // own))
+        group = token * (prompt + rows * own)
         together = max(1, min(groups, most // size, share // group))
-        found.append((together * group, together * min(size, most)))
+        found.append((together * group, together * rows))
     cache, rows = max(found)
     return rows, cache
 

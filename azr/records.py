@@ -155,6 +155,11 @@ class Sample:
     temperature: float = 1.0  # that it was drawn with
     forced: tuple[int, int] = (0, 0)  # as in its completion
 
+    @property
+    def own_tokens(self) -> int:
+        """How many tokens of the completion the model chose."""
+        return len(self.completion_ids) - (self.forced[1] - self.forced[0])
+
     def weights(self, weight: float) -> list[float]:
         """`weight` for each token that the model chose, 0 for those written for it."""
         first, end = self.forced

@@ -230,6 +230,8 @@ def record(
     s.alarm(step, s.diversity_alarm.observe(numbers))
     s.alarm(step, s.garbage_alarm.observe(sum(p.task is not None for p in proposals)))
     if numbers.get("update/skipped") == 1.0:
-        s.alarm(step, "no signal: every advantage is zero, the weights stay as they are")
+        silent = not numbers.get("update/trained_tokens")
+        reason = "no signal: every advantage is zero" if silent else "the gradient is not finite"
+        s.alarm(step, f"{reason}, the weights stay as they are")
     for view in s.views:
         view.step(step, numbers, timings, accepted[-1].task if accepted else None)

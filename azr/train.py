@@ -116,7 +116,8 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
                 has = f" (which has {', '.join(checkpoint.foreign)})" if checkpoint.foreign else ""
                 raise UserError(f"{resume} was written by another AZR{has}: it can be evaluated, but not resumed")
             _check_config(checkpoint.config, config)
-        micro_batch, line = planned(config)
+        # A resumed run keeps its micro-batch: another one would round its sums otherwise.
+        micro_batch, line = planned(config, checkpoint.state["resolved"]["micro_batch_tokens"] if checkpoint else None)
         print(f"memory: {line}")
         store = stack.enter_context(Store(place.database))
         executor = stack.enter_context(Executor(config.executor))
@@ -139,7 +140,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
             raise
         done = selfplay.step >= config.train.steps
         selfplay.run.finish("finished" if done else "interrupted")
-    path = place.checkpoints.latest(selfplay.run.name)
+    path = place.checkpoints.latest(selfplay.run.name) or resume
     print(f"{'finished' if done else 'interrupted'} after step {selfplay.step}; go on with: ./run.sh --resume {path}")
     return 0 if done else 130
 

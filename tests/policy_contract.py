@@ -69,7 +69,11 @@ def closes_thoughts(policy: Policy, twin: Policy, expected: Callable[[Sample], S
         for s in samples
     ]
     assert others != samples
-    assert policy.update(samples)["loss"] == twin.update(others)["loss"]
+    updated, same = policy.update(samples), twin.update(others)
+    for name in ("loss", "importance_ratio", "importance_capped", "logprob_gap", "entropy", "trained_tokens"):
+        assert updated[name] == same[name], name
+    assert updated["trained_tokens"] == sum(sum(map(bool, s.weights(1.0))) for s in samples)
+    assert updated["importance_ratio"] == pytest.approx(1, abs=1e-3)
     assert policy.generate(PROMPTS, 2, sampling) == twin.generate(PROMPTS, 2, sampling)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from azr.config import Config, ModelConfig
+from azr.config import Config, ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy import auto, precision
 from azr.policy.auto import GIB, Machine, choose, resolve_model
@@ -84,6 +84,23 @@ def test_a_gpu_counts_where_pytorch_can_use_it(
     assert machine.cuda_bfloat16 == (capability == "8.6")
     if not usable:
         assert "PyTorch cannot use it" in choose(replace(machine, apple_silicon=False))[1]
+
+
+def test_a_gpu_that_nvidia_smi_does_not_know_is_asked_of_pytorch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '[N/A], 12.1'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(auto, "_first_visible_gpu", lambda: (24 * GIB, True))
+    assert auto._first_gpu() == (24 * GIB, True)
+
+
+def test_for_full_training_auto_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "this_machine", lambda: Machine(False, 64 * GIB, cuda_memory=24 * GIB, packages=BOTH))
+    config, line = resolve_model(Config(model=ModelConfig(adapter="full"), train=TrainConfig(kl_weight=0)))
+    assert config.model.name == EMBEDDED and "model.adapter=full" in line
 
 
 def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

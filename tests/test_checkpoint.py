@@ -128,6 +128,23 @@ def test_a_damaged_manifest_is_named(place: Workspace, run: Run) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [{"run_name": "../../outside"}, {"run_name": "/tmp/there"}, {"run_name": ".."}, {"run_name": 3}, {"step": "1"},
+     {"step": -1}, {"run_id": None}, {"files": []}],
+)  # fmt: skip
+def test_a_strangers_manifest_leads_nowhere(place: Workspace, run: Run, forged: dict[str, Any]) -> None:
+    """Its values become folders' names: it may agree with its own digest and be forged all the same."""
+    path = place.checkpoints.save(run, 1, write, {})
+    manifest = json.loads((path / "manifest.json").read_text()) | forged
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps(manifest | {"sha256": module._digest(manifest)}))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        load_checkpoint(path)
+    place.checkpoints.claim("another run")
+    assert names(place.models) == ["unreadable"] and names(place.root) == ["data", "models"]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "payload.pkl", "optimizer/extra.json"])
 def test_a_file_that_was_added_is_refused(place: Workspace, run: Run, name: str) -> None:
     path = place.checkpoints.save(run, 1, write, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from azr import export
 from azr.buffer import Buffer
-from azr.checkpoint import Checkpoint
+from azr.checkpoint import FORMAT, Checkpoint
 from azr.config import Config, ModelConfig, TrainConfig
 from azr.errors import UserError
 from azr.policy.adapters import mlx_to_peft, peft_to_mlx
@@ -52,7 +53,7 @@ def checkpoint(policy: TorchPolicy, tmp_path: Path) -> Checkpoint:
     buffer.add(Task("deduction", "def f(a):\n    return a + 1", (Pair("1", "2", b"gold"),)), 2, 0.5)
     buffer.add(Task("abduction", "def f(a):\n    return 'é'", (Pair("1", "'é'", b"gold"),)), -1)
     return Checkpoint(
-        tmp_path / "checkpoint-0003", 3, 1, "run-1", Config(model=policy.config), {"buffer": buffer.state()}, {}, 1
+        tmp_path / "checkpoint-0003", 3, 1, "run-1", Config(model=policy.config), {"buffer": buffer.state()}, {}, FORMAT
     )
 
 
@@ -226,6 +227,14 @@ def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path)
     error = float((merged - expected).norm() / expected.norm())
     assert error < 0.03  # bfloat16
     assert float((untrained - expected).norm() / expected.norm()) > 3 * error  # the adapter is in it
+
+
+def test_what_cannot_be_written_is_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written .*: choose another --output"):
+        export.run(checkpoint, "tasks", tmp_path / "file" / "tasks.jsonl")
+    with pytest.raises(UserError, match="older AZR: its tasks cannot be exported"):
+        export.run(replace(checkpoint, format_version=1), "tasks", tmp_path / "tasks.jsonl")
 
 
 def test_nothing_is_written_over(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from azr.errors import UserError
 from azr.policy.geometry import UnknownShape, geometry_of
+from azr.policy.hub import hub_reachable
 from azr.policy.models import EMBEDDED, cache_folder, load_model, make_tiny_model
 from azr.policy.repository import has_weights
 
@@ -116,6 +118,19 @@ def test_a_connection_that_breaks_is_one_line(cached: Path, monkeypatch: pytest.
     assert "\n" not in str(caught.value) and EMBEDDED in str(caught.value)
     with pytest.raises(UnknownShape, match="someone/tiny"):
         geometry_of("someone/tiny")
+
+
+def test_a_mirror_of_the_hub_is_asked_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as mirror:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{mirror.getsockname()[1]}")
+        assert hub_reachable()
+    assert not hub_reachable()
+    monkeypatch.setenv("HF_ENDPOINT", "http://[broken")
+    assert not hub_reachable()
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    assert hub_reachable()
 
 
 def test_a_repository_without_safetensors_is_refused(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
@@ -202,6 +204,32 @@ def test_rows_under_mlx_follow_the_share_of_memory() -> None:
     assert mlx_rows(1000, 300, 1) == 1
 
 
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 40), st.integers(1, 50), st.integers(60, 400),
+    st.integers(1, 30),
+)  # fmt: skip
+def test_no_chunk_is_larger_than_the_cache(lengths: list[int], count: int, steps: int, share: int, rows: int) -> None:
+    """But a single row that is. Every row decodes once, and the prompts of a chunk have equally many."""
+    generator = object.__new__(Generator)
+    generator.cache_bytes, generator.token_bytes, generator.max_rows = share, 1, rows
+    chunks = generator._chunks([(i,) * length for i, length in enumerate(lengths)], count, steps)
+    decoded = [row for chunk in chunks for item in chunk for row in range(item.first_row, item.first_row + item.count)]
+    assert sorted(decoded) == list(range(len(lengths) * count))
+    for chunk in chunks:
+        assert len({item.count for item in chunk}) == 1
+        total = sum(item.count for item in chunk)
+        held = len(chunk) * max(lengths[item.prompt] for item in chunk) + total * steps
+        assert total <= rows and (held <= share or (len(chunk) == 1 and total == 1))
+
+
+def test_a_resumed_run_is_planned_with_its_own_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr.plan.this_machine", lambda: replace(LAPTOP, memory=1 * GIB))
+    kept, line = planned(config_of(EMBEDDED), 1024)
+    assert kept == 1024 and "may not fit any more" in line
+    monkeypatch.setattr("azr.plan.this_machine", lambda: LAPTOP)
+    assert "fit" not in planned(config_of(EMBEDDED), 1024)[1]
+
+
 def test_the_command_says_whether_it_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_command, "this_machine", lambda: Machine(False, 1 * GIB))
     assert plan_command.run(config_of()) == 1
@@ -231,13 +259,17 @@ def test_the_embedded_model_does_not_think_and_others_may() -> None:
     assert completion_tokens(config_of(QWEN, thinking_tokens=50)) == (160, 160)
 
 
-def test_the_time_of_a_step_grows_with_its_tokens() -> None:
+def test_the_time_of_a_step_grows_with_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = replace(geometry_of(EMBEDDED), hidden=64, intermediate=64)
     config = config_of(generation_precision="float32", update_precision="float32")
     plan = plan_of(config, LAPTOP)
     seconds = step_seconds(config, plan, tiny)
     assert seconds["step"] == pytest.approx(seconds["sampling"] + seconds["learning"])
     assert min(seconds.values()) > 0
+    monkeypatch.setattr("azr.plan_time._rate", lambda product, rows: 1000.0)
+    more = config.model_copy(update={"tasks": config.tasks.model_copy(update={"proposal_tokens": 220})})
+    few, many = step_seconds(config, plan, tiny), step_seconds(more, plan, tiny)
+    assert all(many[name] > few[name] for name in ("sampling", "learning", "step"))
 
 
 def test_the_untrained_models_pass_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from azr.config import CurriculumConfig, TasksConfig
 from azr.curriculum import Curriculum
 from azr.policy.base import Progress
 from azr.policy.scripted import ScriptedPolicy
+from azr.policy.text import disarm
 from azr.policy.thinking import CLOSE, CLOSING, OPEN, ThinkingBudget
 from azr.proposer import propose
 from azr.records import Group, Pair, Sample, Sampling, Task
@@ -144,3 +145,12 @@ def test_the_tokens_written_for_the_model_weigh_nothing() -> None:
     sample = Sample("solve", "deduction", (3,), (7, 4, 1, 9, 2, 5), (-1.0,) * 6, 1.0, 1.0, forced=(2, 5))
     assert sample.weights(0.5) == [0.5, 0.5, 0.0, 0.0, 0.0, 0.5]
     assert replace(sample, forced=(0, 0)).weights(0.5) == [0.5] * 6
+
+
+def test_a_control_token_is_broken_and_indentation_is_not() -> None:
+    class Tokenizer:
+        def get_added_vocab(self) -> dict[str, int]:
+            return {"<|im_end|>": 0, "    ": 1, "  ": 2, "\t\t": 3}
+
+    code = "def f(a):\n    if a:\n\t\treturn '<|im_end|>'"
+    assert disarm(Tokenizer(), code) == code.replace("<|im_end|>", "< |im_end|>")

@@ -167,11 +167,13 @@ def _load(config: Config) -> Policy:
 
 def _pinned(model: ModelConfig, current: ModelConfig) -> ModelConfig:
     """The model with the precision that this evaluation asks for, float32 for `auto`: what a training measured to be
-    faster on its day must not make a checkpoint's score another protocol's than the untrained model's.
+    faster on its day must not make a checkpoint's score another protocol's than the untrained model's. Device and
+    engine are this evaluation's too: a checkpoint from a GPU can be scored elsewhere.
     """
     asked = current.generation_precision
     precision = "float32" if asked == "auto" else asked
-    return model.model_copy(update={"generation_precision": precision, "update_precision": precision})
+    own = {"generation_precision": precision, "update_precision": precision}
+    return model.model_copy(update=own | {"device": current.device, "engine": current.engine})
 
 
 def subject_of(store: Store, checkpoint: Checkpoint) -> Subject:

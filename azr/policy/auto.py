@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -78,6 +79,8 @@ def resolve_model(config: Config, saved: Config | None = None) -> tuple[Config, 
     needed = [f"{key}={value}" for key, value in keys.items() if getattr(config.model, key) not in ("auto", value)]
     if needed:
         keys, reason = {"name": EMBEDDED}, f"{reason}, but {keys['name']} needs model.{needed[0]}"
+    if config.model.adapter == "full":  # which a base in 4 bit cannot be trained with
+        keys, reason = {"name": EMBEDDED}, "model.adapter=full"
     if config.model.device in ("cpu", "mps"):
         keys, reason = {"name": EMBEDDED}, f"model.device={config.model.device}"
     return _with(config, keys), f"model: {keys['name']} ({reason}; to choose: --set model.name=NAME)"
@@ -93,14 +96,16 @@ def _first_gpu() -> tuple[int, bool]:
     """Its memory in bytes, 0 without one, and whether it computes in bfloat16 (from compute capability 8 on)."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:  # the first may be another one, or none
         return _first_visible_gpu()
-    if shutil.which("nvidia-smi") is None:
-        return 0, False
+    if shutil.which("nvidia-smi") is None:  # in a container, say, that has the driver alone
+        return _first_visible_gpu() if Path("/dev/nvidia0").exists() else (0, False)
     command = ["nvidia-smi", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         memory, capability = done.stdout.splitlines()[0].split(",")
         return int(memory) << 20, float(capability) >= 8
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+    except (ValueError, IndexError):  # a card or driver that does not tell
+        return _first_visible_gpu()
+    except (OSError, subprocess.SubprocessError):
         return 0, False
 
 

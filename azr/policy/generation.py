@@ -25,7 +25,7 @@ Tensor = torch.Tensor
 
 
 class Generator:
-    """Samples from a causal language model (its own copy of the weights)."""
+    """Samples from a causal language model."""
 
     def __init__(self, model: Any, tokenizer: Any, end_ids: set[int], dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.end_ids, self.dtype = model, tokenizer, end_ids, dtype
@@ -60,11 +60,16 @@ class Generator:
         rows = self.max_rows + 1
         longest = 0
         for prompt in sorted(range(len(prompts)), key=lambda i: prompts[i]):
-            for first in range(0, count, self.max_rows):
-                size = min(self.max_rows, count - first)
+            room = (self.cache_bytes // self.token_bytes - len(prompts[prompt])) // max(steps, 1)
+            most = max(1, min(self.max_rows, room))  # a group that is too large for the cache is parted
+            for first in range(0, count, most):
+                size = min(most, count - first)
                 longest = max(longest, len(prompts[prompt]))
                 tokens = ((len(chunks[-1]) + 1 if chunks else 1) * longest) + (rows + size) * steps
-                if rows + size > self.max_rows or tokens * self.token_bytes > self.cache_bytes:
+                other = bool(
+                    chunks and chunks[-1] and chunks[-1][-1].count != size
+                )  # all prompts of a chunk have equally many rows
+                if rows + size > self.max_rows or tokens * self.token_bytes > self.cache_bytes or other:
                     chunks.append([])
                     rows, longest = 0, len(prompts[prompt])
                 chunks[-1].append(Item(prompt, prompt * count + first, size))

@@ -119,9 +119,7 @@ class MlxUpdater:
         self, samples: Sequence[Sample], progress: Progress | None = None
     ) -> tuple[Any | None, dict[str, float]]:
         """The gradient as a tree of the trainable parameters (None without signal), and the batch's metrics."""
-        weights = token_weights(
-            [len(s.completion_ids) for s in samples], [s.role for s in samples], self.train.loss_weighting
-        )
+        weights = token_weights([s.own_tokens for s in samples], [s.role for s in samples], self.train.loss_weighting)
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
         batches = micro_batches([samples[i] for i in chosen], self.train.micro_batch_tokens)
         gradient, sums, forwarded = None, mx.zeros(6), 0  # loss, entropy, ratio, capped, |gap|, divergence
@@ -140,7 +138,7 @@ class MlxUpdater:
             forwarded += batch.forwarded
             if progress:
                 progress(done + 1, len(batches))
-        trained = sum(len(samples[i].completion_ids) for i in chosen)
+        trained = sum(samples[i].own_tokens for i in chosen)
         loss, entropy, ratio, capped, gap, kl = (sums / mx.array([1.0] + [max(trained, 1)] * 5)).tolist()
         measured = {"kl": kl} if self.train.kl_weight else {}
         return gradient, measured | {
@@ -212,10 +210,12 @@ class MlxUpdater:
             kl = (mx.exp(everything) * (everything - reference)).sum(-1)
             losses = losses + self.train.kl_weight * kl
         total = (losses * weights).sum()
-        entropy = -(mx.exp(everything) * everything).sum()
+        entropy = -(mx.exp(everything) * everything).sum(-1)
         ratio = mx.exp(old - generator)
         capped = (ratio > self.train.importance_cap).astype(mx.float32)
-        sums = mx.stack([total, entropy, ratio.sum(), capped.sum(), mx.abs(old - generator).sum(), kl.sum()])
+        own = weights != 0  # not what was written for the model
+        measured = (entropy, ratio, capped, mx.abs(old - generator), kl)
+        sums = mx.stack([total, *((values * own).sum() for values in measured)])
         return total, mx.stop_gradient(sums)
 
 

@@ -60,7 +60,7 @@ def load_model(
             model = AutoModelForCausalLM.from_pretrained(
                 source, config=config, dtype=torch.float32, attn_implementation=ATTENTION, **placed
             )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UserError(
                 f"model.name: cannot load the model {name!r} ({reason}); check the name, or take {EMBEDDED}"

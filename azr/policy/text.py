@@ -27,7 +27,7 @@ def encode(tokenizer: Any, text: str, control_tokens: bool) -> tuple[int, ...]:
 def disarm(tokenizer: Any, text: str) -> str:
     """The text with every spelled-out control token broken by a space after its first character."""
     for token in sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True):
-        if len(token) > 1:
+        if len(token) > 1 and not token.isspace():  # some vocabularies have runs of spaces: indentation
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text
 

@@ -160,7 +160,7 @@ class TorchPolicy:
         return text.chat_prompt(self.tokenizer, user, self.thinking_tokens > 0)
 
     def save(self, folder: Path) -> None:
-        """adapter/ (PEFT's own format) or model/, optimizer.safetensors, policy.json."""
+        """adapter/ (PEFT's own format) or weights.safetensors, optimizer.safetensors, policy.json."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.wrapped is not None:
             self.wrapped.save_pretrained(folder / "adapter")

@@ -48,11 +48,9 @@ class Updater:
 
     def accumulate(self, samples: Sequence[Sample], progress: Progress | None = None) -> dict[str, float]:
         """Backward passes over all samples with an advantage. Returns the batch's metrics."""
-        weights = token_weights(
-            [len(s.completion_ids) for s in samples], [s.role for s in samples], self.train.loss_weighting
-        )
+        weights = token_weights([s.own_tokens for s in samples], [s.role for s in samples], self.train.loss_weighting)
         chosen = [i for i, s in enumerate(samples) if s.advantage and math.isfinite(s.advantage) and s.completion_ids]
-        sums = torch.zeros(7, dtype=widest())  # loss, entropy, ratio, capped, |gap|, clipped, divergence
+        sums = torch.zeros(6, dtype=widest())  # loss, entropy, ratio, capped, |gap|, divergence
         sequences = [samples[i].prompt_ids + samples[i].completion_ids[:-1] for i in chosen]
         batches = split(sequences, [samples[i].prompt_ids for i in chosen], self.train.micro_batch_tokens)
         head = Head(self.model, self.dtype)
@@ -62,12 +60,12 @@ class Updater:
             forwarded += self._micro_batch(members, [sequences[i] for i in batch], head, sums)
             if progress:
                 progress(done + 1, len(batches))
-        trained = sum(len(samples[i].completion_ids) for i in chosen)
-        loss, entropy, ratio, capped, gap, clipped, kl = (sums / torch.tensor([1] + [max(trained, 1)] * 6)).tolist()
+        trained = sum(samples[i].own_tokens for i in chosen)
+        loss, entropy, ratio, capped, gap, kl = (sums / torch.tensor([1] + [max(trained, 1)] * 5)).tolist()
         measured = {"kl": kl} if self.train.kl_weight else {}
         return measured | {
             "loss": loss, "entropy": entropy, "importance_ratio": ratio, "importance_capped": capped,
-            "logprob_gap": gap, "clip_fraction": clipped,
+            "logprob_gap": gap, "clip_fraction": 0.0,
             "zero_advantage": 1 - len(chosen) / len(samples) if samples else 0.0,
             "trained_tokens": float(trained), "forwarded_tokens": float(forwarded),
         }  # fmt: skip
@@ -135,5 +133,6 @@ class Updater:
             total = total + (kl * anchor).sum()
             ratio = (old - generator).exp()
             capped = importance_weights(old, generator, self.train.importance_cap) < ratio
-            values = (total, entropy.sum(), ratio.sum(), capped.sum(), (old - generator).abs().sum(), torch.zeros(()))
-            sums += torch.stack([v.detach().to(sums.dtype) for v in (*values, kl.sum())])
+            own = weights != 0  # not what was written for the model
+            measured = (entropy, ratio, capped, (old - generator).abs(), kl)
+            sums += torch.stack([v.detach().to(sums.dtype) for v in (total, *((m * own).sum() for m in measured))])

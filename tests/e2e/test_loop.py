@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_loop import MEANS, clever, inventive, rows, typed
+from scripted_loop import MEANS, Scripted, clever, inventive, rows, typed
 
 from azr import heldout, proposer
 from azr.errors import UserError
@@ -97,6 +97,26 @@ def test_resume_refuses_a_checkpoint_of_an_older_format(
     monkeypatch.undo()
     with pytest.raises(UserError, match="another AZR: it can be evaluated, but not resumed"):
         play(train={"steps": 2}, resume=tmp_path / "models" / "checkpoint-0001")
+
+
+def test_a_finished_run_that_was_put_away_says_where_to_go_on(
+    play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play()
+    play()  # moves the first run's checkpoints away
+    [old] = [path for path in (tmp_path / "models").glob("run-*/checkpoint-0004")]
+    capsys.readouterr()
+    play(resume=old)
+    assert f"--resume {old}" in capsys.readouterr().out
+
+
+def test_a_gradient_that_is_not_finite_is_told_apart_from_no_signal(play: Any, tmp_path: Path) -> None:
+    class Broken(Scripted):
+        def update(self, *arguments: Any, **more: Any) -> dict[str, float]:
+            return super().update(*arguments, **more) | {"skipped": 1.0, "trained_tokens": 5.0}
+
+    play(policy_type=Broken, train={"steps": 1})
+    assert any("the gradient is not finite" in row["text"] for row in rows(tmp_path)["events"])
 
 
 def test_resume_refuses_another_held_out_set(play: Any, tmp_path: Path) -> None:
