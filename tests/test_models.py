@@ -181,3 +181,20 @@ def test_the_embedded_model_writes_english(monkeypatch: pytest.MonkeyPatch, tmp_
     with torch.no_grad():
         following = loaded.model(ids).logits[0, -1].argmax()
     assert loaded.tokenizer.decode([int(following)]) == " Paris"
+
+
+def test_models_of_another_make_are_refused_in_one_line(tmp_path: Path) -> None:
+    """GPT-2 has transposed matrices of its own instead of linear layers; packed weights belong to the 4-bit path."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from azr.config import ModelConfig, TrainConfig
+    from azr.policy.geometry import shape_of
+    from azr.policy.torch_policy import TorchPolicy
+
+    folder = make_tiny_model(tmp_path / "tiny")
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2)).save_pretrained(folder)
+    with pytest.raises(UserError, match="is made of layers that are not supported") as caught:
+        TorchPolicy(ModelConfig(name=str(folder), generation_precision="float32"), TrainConfig())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="has no shape that is known here"):
+        shape_of("some/gpt2", {"n_embd": 32})

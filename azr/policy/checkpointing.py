@@ -9,12 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 from azr.plan import checkpointing_pays
 from azr.policy.attention import active_layout, attending
-from azr.policy.geometry import geometry_from
+from azr.policy.geometry import shape_of
 
 
-def checkpoint_blocks(model: Any, tokens: int, dtype: torch.dtype) -> None:
+def checkpoint_blocks(model: Any, name: str, tokens: int, dtype: torch.dtype) -> None:
     """Let the blocks of a model compute twice where it pays for micro-batches of that many tokens."""
-    if checkpointing_pays("nf4", geometry_from(model.config.to_dict()), tokens, dtype.itemsize):
+    if checkpointing_pays("nf4", shape_of(name, model.config.to_dict()), tokens, dtype.itemsize):
         for block in model.get_decoder().layers:
             setattr(block, "forward", _Checkpointed(block.forward))  # noqa: B010 (a method, for the type checker)
 

@@ -84,6 +84,16 @@ def geometry_of(name: str) -> Geometry:
         raise UnknownShape(f"model.name: {path} does not tell the model's shape ({reason}); take {EMBEDDED}") from error
 
 
+def shape_of(name: str, config: Mapping[str, Any]) -> Geometry:
+    """As `geometry_from`. Raises UserError, with the model's name, for a model of another kind."""
+    try:
+        return geometry_from(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"model.name: {name!r} has no shape that is known here (no {error}); take a model of another kind"
+        ) from error
+
+
 def geometry_from(config: Mapping[str, Any]) -> Geometry:
     """From a Transformers or mlx-lm config. Raises KeyError for a model of another kind."""
     heads = int(config["num_attention_heads"])

@@ -23,7 +23,7 @@ from azr.plan import checkpointing_pays, memory_budget, mlx_cache_share
 from azr.policy import text
 from azr.policy.auto import this_machine
 from azr.policy.base import Progress
-from azr.policy.geometry import geometry_from
+from azr.policy.geometry import geometry_from, shape_of
 from azr.policy.identity import FORMAT, check_identity, read_identity
 from azr.policy.mlx_generation import MlxGenerator
 from azr.policy.mlx_models import DTYPES, adapted_layers, add_adapter, load_mlx, on_metal, set_limits
@@ -48,7 +48,7 @@ class MlxPolicy:
         self.base_parameters = _parameters(self.model)
         self.lora = add_adapter(self.model, model.lora_rank, model.lora_alpha, train.seed)
         self.optimizer = self._new_optimizer()
-        shape = geometry_from(self.model_config)
+        shape = shape_of(self.name, self.model_config)
         self.generator = MlxGenerator(
             self.model, self.tokenizer, loaded.end_ids, shape.cache_bytes(DTYPES[self.precision].size),
             mlx_cache_share(memory_budget(this_machine(), "metal" if on_metal() else "cpu")),

@@ -59,7 +59,7 @@ class Nf4Policy(TorchPolicy):
         self.linears = {}
         self.generator = Generator(self.model, self.tokenizer, end_ids(self.model, self.tokenizer), dtype)
         self.updater = Updater(self.model, train, dtype, self.wrapped.disable_adapter)
-        checkpoint_blocks(self.model, train.micro_batch_tokens, dtype)
+        checkpoint_blocks(self.model, self.name, train.micro_batch_tokens, dtype)
         self.updates = 0
 
     def refresh(self) -> None:

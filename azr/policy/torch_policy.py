@@ -53,6 +53,11 @@ class TorchPolicy:
         loaded = load_model(model.name, model.style)
         self.name, self.tokenizer, self.style = loaded.name, loaded.tokenizer, loaded.style
         self.model = loaded.model
+        if getattr(self.model.config, "quantization_config", None) is not None:
+            raise UserError(
+                f"model.name: {model.name!r} is published in packed weights; set model.quantization=4bit (for "
+                "bitsandbytes'), or take the model in full precision"
+            )
         check_supported(self.model, self.name)
         self.fingerprint = fingerprint_of(self.model)
         self.generation_precision, self.update_precision = resolve_precision(self.model, model, self.device)
@@ -257,7 +262,12 @@ def fingerprint_of(model: Any) -> str:
 
 @torch.inference_mode()
 def check_supported(model: Any, name: str) -> None:
-    """Packed rows and a separate head must give the model's own logits; a few models scale or mix them differently."""
+    """Packed rows and a separate head must give the model's own logits; a few models scale or mix them differently, and
+    the oldest (GPT-2) have no linear layers, but transposed ones."""
+    head = model.get_output_embeddings()
+    linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    if not linears or any(type(m).__name__ == "Conv1D" for m in model.modules()):
+        raise UserError(f"model.name: {name!r} is made of layers that are not supported; take another model")
     ids = torch.arange(4)
     hidden = hidden_states(model, TreeLayout(pack([(0, 1, 2, 3)]), torch.float32), ids, ids)
     ours = model.get_output_embeddings()(hidden)
