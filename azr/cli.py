@@ -9,12 +9,28 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from azr.cli_options import (
+    BenchmarkOption,
+    BenchmarkPathOption,
+    ConfigOption,
+    DashboardPortOption,
+    ExportFormat,
+    FileArgument,
+    FirstArgument,
+    HeldOutTemperature,
+    JsonOption,
+    MaxTasksOption,
+    NoBrowserOption,
+    ResumeOption,
+    SecondArgument,
+    SetOption,
+    TrainingPortOption,
+)
 from azr.errors import UserError
 from azr.paths import user_path
 
@@ -32,57 +48,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration."
 app.add_typer(config_app, name="config")
 eval_app = typer.Typer(invoke_without_command=True, help="Score a checkpoint, or the untrained model, on benchmarks.")
 app.add_typer(eval_app, name="eval")
-HeldOutTemperature = Annotated[
-    float, typer.Option("--temperature", help="0 is greedy; else one answer a task is drawn.", min=0, max=2)
-]
 heldout_app = typer.Typer(no_args_is_help=True, help="Tasks that self-play never sees: make, score, compare.")
 app.add_typer(heldout_app, name="heldout")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="CONFIG_PATH", help="Configuration file.", show_default="config/azr_config.yaml"),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."),
-]
-ResumeOption = Annotated[
-    Path | None, typer.Option("--resume", metavar="CHECKPOINT", help="A folder such as models/checkpoint-0010.")
-]
-DashboardPortOption = Annotated[
-    int | None, typer.Option("--dashboard-port", metavar="PORT", help="dashboard.port", min=1, max=65535)
-]
-TrainingPortOption = Annotated[
-    int | None, typer.Option("--training-port", metavar="PORT", help="dashboard.training_port", min=1, max=65535)
-]
-NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Do not open the dashboard in a browser.")]
-BenchmarkOption = Annotated[
-    list[str] | None,
-    typer.Option("--benchmark", metavar="BENCHMARK", help="evaluation.benchmarks; repeatable, or comma-separated."),
-]
-MaxTasksOption = Annotated[
-    int | None, typer.Option("--max-tasks", metavar="N", help="evaluation.max_tasks: a seeded subset.", min=1)
-]
-BenchmarkPathOption = Annotated[
-    Path | None,
-    typer.Option("--benchmark-path", metavar="FILE|FOLDER", help="Local data, in the benchmark's published format."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-FirstArgument = Annotated[
-    str, typer.Argument(metavar="A", help="A checkpoint's folder, base, or an evaluated subject.")
-]
-SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The same; B is held against A.")]
-
-
-class ExportFormat(StrEnum):
-    peft = "peft"
-    mlx = "mlx"
-    merged = "merged"
-    gguf = "gguf"
-    tasks = "tasks"
-
-
-FileArgument = Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON lines; - is standard input.")]
 
 
 @app.command()
