@@ -182,3 +182,30 @@ def test_a_score_without_its_samples_is_not_shown(page: Any, dashboard: Start, t
     assert shown == ["1"]
     text = page.inner_text("main")
     assert "1 of its samples are missing" in text and "20 of its samples are missing" in text
+
+
+def test_benchmarks_stay_as_they_are_read_and_their_curve_follows_the_theme(
+    page: Any, dashboard: Start, tmp_path: Path
+) -> None:
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        made_up_store.record(run, 1, tasks=1, attempts=1)
+        made_up_store.add_evaluations(store, run)
+        page.goto(f"{dashboard(tmp_path).url}?view=benchmarks&evaluation=2")
+        until(page, "document.querySelectorAll('.problem').length && document.querySelectorAll('.curve canvas').length")
+        page.locator(".problem").nth(3).focus()
+        for step in (2, 3):
+            made_up_store.record(run, step, tasks=1, attempts=1)
+            until(page, f"{STEP} === {step}")
+        assert page.evaluate("document.activeElement.classList.contains('problem')"), "what had the focus was replaced"
+        picture = "document.querySelector('.curve canvas').toDataURL()"
+        before = page.evaluate(picture)
+        page.click("#theme")
+        until(page, f"{picture} !== {before!r}")
+        assert page.evaluate("document.querySelectorAll('.curve canvas').length") == 1
+
+
+def test_a_view_that_there_is_not_is_the_overview(page: Any, dashboard: Start, workspace: Path) -> None:
+    page.goto(f"{dashboard(workspace).url}?view=toString")
+    until(page, f"{STEP} > 0")
+    assert page.locator("#tabs [aria-current=page]").inner_text() == "Overview"
