@@ -8,27 +8,11 @@ nobody reads, `x + 0`, equal branches, a name bound only to be returned.
 from __future__ import annotations
 
 import ast
-import builtins
-from collections import Counter
 
 from azr.instrument import numbered
 from azr.program import parse
+from azr.purity import MUTATORS, Purity, new_names
 
-_MUTATORS = frozenset([
-    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "heapify",
-    "heappop", "heappush", "heappushpop", "heapreplace", "insert", "insort", "insort_left", "insort_right",
-    "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "rotate", "send",
-    "setdefault", "shuffle", "sort", "subtract", "symmetric_difference_update", "update", "write",
-])  # fmt: skip
-_EFFECTS = (ast.NamedExpr, ast.Yield, ast.YieldFrom, ast.Await)
-_IMPURE_CALLS = frozenset(["delattr", "eval", "exec", "input", "next", "print", "setattr"])
-_BUILTINS = frozenset(dir(builtins))
-# What makes a new value: whoever changes it changes nothing else.
-_NEW = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple, ast.ListComp, ast.SetComp, ast.DictComp,
-        ast.BinOp)  # fmt: skip
-_NEW_CALLS = frozenset(
-    ["Counter", "bytearray", "copy", "defaultdict", "deque", "dict", "list", "set", "sorted", "split"]
-)
 _ROUNDS = 12
 
 
@@ -41,13 +25,14 @@ def minimise(source: str, seen: int | None = None, fold: bool = True) -> ast.Mod
     if tree is None:
         return None
     try:
+        purity = Purity(tree)
         if seen is not None:
-            _Pruner(numbered(tree), seen).visit(tree)
+            _Pruner(numbered(tree), seen, purity).visit(tree)
         for _ in range(_ROUNDS if fold else 0):
             before = ast.dump(tree)
-            _Folder().visit(tree)
+            _Folder(purity).visit(tree)
             for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-                _drop_unread(function)
+                _drop_unread(function, purity)
             if ast.dump(tree) == before:
                 break
     except RecursionError:
@@ -55,32 +40,11 @@ def minimise(source: str, seen: int | None = None, fold: bool = True) -> ast.Mod
     return ast.fix_missing_locations(tree)
 
 
-def is_pure(node: ast.AST) -> bool:
-    """Whether evaluating this expression changes nothing, as far as names tell."""
-    for inner in ast.walk(node):
-        if isinstance(inner, _EFFECTS):
-            return False
-        if isinstance(inner, ast.Call):
-            callee = inner.func
-            if isinstance(callee, ast.Attribute) and callee.attr in _MUTATORS:
-                return False
-            if isinstance(callee, ast.Name) and callee.id in _IMPURE_CALLS:
-                return False
-            if isinstance(callee, ast.Name) and callee.id not in _BUILTINS and _names_something(inner):
-                return False  # the program's own function may change what it is given
-    return True
-
-
-def _names_something(call: ast.Call) -> bool:
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return any(isinstance(node, ast.Name) for value in given for node in ast.walk(value))
-
-
 class _Pruner(ast.NodeTransformer):
     """Takes out what was never executed."""
 
-    def __init__(self, numbers: dict[int, list[int]], seen: int) -> None:
-        self.numbers, self.bits = numbers, seen
+    def __init__(self, numbers: dict[int, list[int]], seen: int, purity: Purity) -> None:
+        self.numbers, self.bits, self.purity = numbers, seen, purity
 
     def seen(self, node: ast.AST, which: int = 0) -> bool:
         numbers = self.numbers.get(id(node))
@@ -99,7 +63,7 @@ class _Pruner(ast.NodeTransformer):
         done = super().generic_visit(node)
         if isinstance(done, (ast.stmt, ast.ExceptHandler, ast.match_case)) and getattr(done, "body", None) == []:
             setattr(done, "body", [ast.Pass()])  # noqa: B010 (not every statement has one)
-        if isinstance(done, ast.If) and never_else and is_pure(done.test):
+        if isinstance(done, ast.If) and never_else and self.purity.is_pure(done.test):
             done.test = ast.Constant(True)
         return done
 
@@ -107,7 +71,7 @@ class _Pruner(ast.NodeTransformer):
         never_body = not any(map(self.seen, node.body))
         done = self.generic_visit(node)
         assert isinstance(done, ast.If)
-        if never_body and is_pure(done.test):
+        if never_body and self.purity.is_pure(done.test):
             done.test = ast.Constant(False)
         return done
 
@@ -115,9 +79,9 @@ class _Pruner(ast.NodeTransformer):
         body, orelse = self.seen(node.body), self.seen(node.orelse)
         done = self.generic_visit(node)
         assert isinstance(done, ast.IfExp)
-        if body and not orelse and is_pure(done.test):
+        if body and not orelse and self.purity.is_pure(done.test):
             return done.body
-        if orelse and not body and is_pure(done.test):
+        if orelse and not body and self.purity.is_pure(done.test):
             return done.orelse
         return done
 
@@ -132,20 +96,23 @@ class _Pruner(ast.NodeTransformer):
 class _Folder(ast.NodeTransformer):
     """One round of folding what the syntax shows to be idle."""
 
+    def __init__(self, purity: Purity) -> None:
+        self.purity = purity
+
     def generic_visit(self, node: ast.AST) -> ast.AST:
         done = super().generic_visit(node)
         for field in ("body", "orelse", "finalbody"):
             body = getattr(done, field, None)
             if isinstance(body, list):
                 needs_one = field == "body" and not isinstance(done, ast.Module)
-                setattr(done, field, _statements(body, needs_one))
+                setattr(done, field, _statements(body, needs_one, self.purity))
         return done
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
         if isinstance(node.test, ast.Constant):
             return node.body if node.test.value else node.orelse
-        if ast.dump(node.body) == ast.dump(node.orelse) and is_pure(node.test):
+        if ast.dump(node.body) == ast.dump(node.orelse) and self.purity.is_pure(node.test):
             return node.body
         return node
 
@@ -166,15 +133,17 @@ class _Folder(ast.NodeTransformer):
         return node.operand if isinstance(node.op, ast.UAdd) else node
 
 
-def _statements(body: list[ast.stmt], needs_one: bool) -> list[ast.stmt]:
+def _statements(body: list[ast.stmt], needs_one: bool, purity: Purity) -> list[ast.stmt]:
     """A block without idle statements; `needs_one`: it may not be empty."""
     kept: list[ast.stmt] = []
     for statement in body:
         if isinstance(statement, ast.If) and isinstance(statement.test, ast.Constant):
             kept += statement.body if statement.test.value else statement.orelse
-        elif isinstance(statement, ast.If) and _same(statement.body, statement.orelse) and is_pure(statement.test):
+        elif (
+            isinstance(statement, ast.If) and _same(statement.body, statement.orelse) and purity.is_pure(statement.test)
+        ):
             kept += statement.body
-        elif not _is_idle(statement):
+        elif not _is_idle(statement, purity):
             kept.append(statement)
     for position, statement in enumerate(kept):
         if isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue)):
@@ -184,9 +153,9 @@ def _statements(body: list[ast.stmt], needs_one: bool) -> list[ast.stmt]:
     return kept or ([ast.Pass()] if needs_one else [])
 
 
-def _is_idle(statement: ast.stmt) -> bool:
+def _is_idle(statement: ast.stmt, purity: Purity) -> bool:
     if isinstance(statement, ast.Expr):
-        return is_pure(statement.value)
+        return purity.is_pure(statement.value)
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target = statement.targets[0]
         same = isinstance(target, ast.Name) and isinstance(statement.value, ast.Name)
@@ -197,9 +166,9 @@ def _is_idle(statement: ast.stmt) -> bool:
         one = isinstance(value, ast.Constant) and value.value == 1 and type(value.value) is int
         return (zero and isinstance(statement.op, (ast.Add, ast.Sub))) or (one and isinstance(statement.op, ast.Mult))
     if isinstance(statement, ast.For) and isinstance(statement.target, ast.Name):
-        return _only_pass(statement.body) and _only_pass(statement.orelse) and is_pure(statement.iter)
+        return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.iter)
     if isinstance(statement, ast.If):
-        return _only_pass(statement.body) and _only_pass(statement.orelse) and is_pure(statement.test)
+        return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.test)
     return False
 
 
@@ -224,71 +193,48 @@ def _returned_directly(body: list[ast.stmt]) -> list[ast.stmt]:
     return body
 
 
-def _drop_unread(function: ast.FunctionDef) -> None:
+def _drop_unread(function: ast.FunctionDef, purity: Purity) -> None:
     """Take out, in place, what only feeds names that are never read: assignments, and calls like `name.append(1)` where
     the name's values are all new ones, not another name's."""
-    statements = [n for n in ast.walk(function) if isinstance(n, ast.Expr)]
-    new = _new_names(function)
-    fed = {
-        id(n.value.func.value)  # type: ignore[attr-defined]
-        for n in statements
-        if _feeds(n.value) and n.value.func.value.id in new  # type: ignore[attr-defined]
-    }
+    new = new_names(function, purity.own)
+    fed = set()
+    for node in ast.walk(function):
+        name = _fed(node.value, purity) if isinstance(node, ast.Expr) else None
+        if name is not None and name.id in new:
+            fed.add(id(name))
     loads = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
     read = {node.id for node in loads if id(node) not in fed}
     added = [n.target for n in ast.walk(function) if isinstance(n, ast.AugAssign)]
     read |= {n.id for n in added if isinstance(n, ast.Name) and n.id not in new}  # `ys = xs; ys += [1]` changes xs
     read |= {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
     read |= {name for n in ast.walk(function) if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
-    _UnreadDropper(read).visit(function)
+    _UnreadDropper(read, purity).visit(function)
 
 
-def _new_names(function: ast.FunctionDef) -> set[str]:
-    """Names whose every assignment in the function is of a new value."""
-    added = {id(node.target) for node in ast.walk(function) if isinstance(node, ast.AugAssign)}
-    names = [node for node in ast.walk(function) if isinstance(node, ast.Name) and id(node) not in added]
-    counts = Counter(node.id for node in names if isinstance(node.ctx, ast.Store))
-    assigned = [
-        (node.targets[0].id, node.value)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
-    ]
-    made = Counter(name for name, value in assigned if _is_new(value))
-    return {name for name, count in counts.items() if made[name] == count}
-
-
-def _is_new(value: ast.expr) -> bool:
-    if isinstance(value, ast.Call):
-        callee = value.func
-        name = callee.id if isinstance(callee, ast.Name) else callee.attr if isinstance(callee, ast.Attribute) else ""
-        return name in _NEW_CALLS
-    return isinstance(value, _NEW) or (isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Slice))
-
-
-def _feeds(value: ast.expr) -> bool:
-    """Whether this is `name.append(...)` or alike, with pure arguments."""
-    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)):
-        return False
-    is_mutator = value.func.attr in _MUTATORS and isinstance(value.func.value, ast.Name)
-    return is_mutator and all(map(is_pure, value.args)) and not value.keywords
+def _fed(value: ast.expr, purity: Purity) -> ast.Name | None:
+    """The name of `name.append(...)` or alike, with pure arguments."""
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr in MUTATORS):
+        return None
+    receiver, given = value.func.value, [*value.args, *(keyword.value for keyword in value.keywords)]
+    return receiver if isinstance(receiver, ast.Name) and all(map(purity.is_pure, given)) else None
 
 
 class _UnreadDropper(ast.NodeTransformer):
-    def __init__(self, read: set[str]) -> None:
-        self.read = read
+    def __init__(self, read: set[str], purity: Purity) -> None:
+        self.read, self.purity = read, purity
 
     def drop(self, target: ast.expr, value: ast.expr | None) -> bool:
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            return all(self.drop(part, one) for part, one in zip(target.elts, value.elts, strict=True))
         unread = isinstance(target, ast.Name) and target.id not in self.read
-        return unread and (value is None or is_pure(value))
+        return unread and (value is None or self.purity.is_pure(value))
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         return ast.Pass() if all(self.drop(target, node.value) for target in node.targets) else node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        if _feeds(node.value):
-            assert isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute)
-            return ast.Pass() if self.drop(node.value.func.value, None) else node
-        return node
+        name = _fed(node.value, self.purity)
+        return ast.Pass() if name is not None and self.drop(name, None) else node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         return ast.Pass() if self.drop(node.target, node.value) else node

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 import pytest
 
 from azr.config import ExecutorConfig
 from azr.executor import Executor, ValidationRequest
+from azr.minimise import minimise
 from azr.probing import Probe, probe
 from azr.records import Pair, Task
 from azr.vacuity import COPY, Recent, grams, similarity, why_vacuous
@@ -75,6 +77,8 @@ PAIRS = [
     ("def f(xs):\n    ys = list(xs)\n    ys += [1]\n    return xs",
      "def f(xs):\n    ys = xs\n    ys += [1]\n    return xs",
      "[1, 2, 3]"),
+    ("class T:\n    def go(self, xs):\n        return sorted(xs)\ndef f(xs):\n    T().go(xs)\n    return xs",
+     "class T:\n    def go(self, xs):\n        xs.sort()\ndef f(xs):\n    T().go(xs)\n    return xs", "[1, 2, 3]"),
     ("def f(num):\n    return 0 if num == 0 else num", "def f(num):\n    return 0 if num < 3 else num * num", "5"),
     ("def f(x):\n    if x:\n        return x\n    return x",
      "def f(x):\n    if x:\n        return [x]\n    return x", "4"),
@@ -150,6 +154,35 @@ def test_induction_is_judged_by_its_pairs() -> None:
     echo = induction(("1", "1", encode(1)), ("2", "2", encode(2)))
     real = induction(("1", "2", encode(2)), ("2", "4", encode(4)))
     assert [why_vacuous(task, None).partition(":")[0] for task in (same, echo, real)] == ["constant", "identity", ""]
+
+
+# What pads a program that just turns its text around; none of it is ever read.
+PADDING = [
+    "n = len(s)\nm = -1\nfor c in s:\n    n += 1\n    m += n * 2 + 3",
+    "a = b = 0\nfor c in s:\n    a += ord(c) * 3 + 1\n    b += a * 2 - ord(c)",
+    "n: int = 0\nfor c in s:\n    n += ord(c) * 5 + 17\n    n -= len(s) * 3",
+    "t = s.upper()\nfor c in s:\n    t += c.lower() + 'x'\n    t += c * 3 + 'yz'",
+    "a = g(s, s)\nb = g(a, s)\nc = g(b, g(a, b))\nd = g(c, g(b, a))",
+    "a = Counter(s + 'abc' * 3)\nb = deque(s + 'xyz' * 2)\na.update(b)\nb.extend(s * 2)",
+    "c = sqrt(len(s) * 3 + 1)\nd = defaultdict(list)\nd.update({c: [c * 2, len(s) + 7]})",
+    "x, y = 0, 1\nfor c in s:\n    x += ord(c) + 3\n    y += x * 2 + ord(c)",
+    "out = []\nfor c in s:\n    out.append(c.upper() + 'z' * 3)\n    out.append(len(c) * 2 + 1)",
+]
+
+
+@pytest.mark.parametrize("padding", PADDING)
+def test_padding_of_every_kind_is_idle(executor: Executor, padding: str) -> None:
+    """Else a proposer is paid for difficulty that nobody has to understand."""
+    head = "from collections import Counter, deque, defaultdict\nfrom math import sqrt\n"
+    own = "def g(x, y):\n    z = x * 2\n    return z + y\n" if "g(" in padding else ""
+    body = "\n".join(f"    {line}" for line in padding.split("\n"))
+    program = f"{head}{own}def f(s):\n{body}\n    return s[::-1]"
+    [validated] = executor.validate([ValidationRequest(program, ("'hello'",))])
+    [found] = probe([(program, validated.pairs[0])], executor)
+    assert found is not None and found.folded
+    core = minimise(program)
+    assert core is not None and ast.unparse(core).endswith("def f(s):\n    return s[::-1]")
+    assert why_vacuous(Task("deduction", program, validated.pairs), found) != ""
 
 
 @pytest.mark.parametrize(("one", "other"), COPIES)
