@@ -36,7 +36,9 @@ class _Normaliser(ast.NodeTransformer):
     def __init__(self, tree: ast.Module, forget_constants: bool) -> None:
         self.forget_constants = forget_constants
         self.names: dict[str, str] = {}
-        self.own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        self.own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        named = [n for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Lambda)]
+        self.own |= {target.id for n in named for target in n.targets if isinstance(target, ast.Name)}
 
     def rename(self, name: str) -> str:
         return name if name in _BUILTIN_NAMES else self.names.setdefault(name, f"v{len(self.names)}")
@@ -59,8 +61,8 @@ class _Normaliser(ast.NodeTransformer):
         return self.generic_visit(ast.Assign([node.target], node.value))
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        own = isinstance(node.func, ast.Name) and node.func.id in self.own
-        for keyword in node.keywords if own else ():  # the `key` of sorted() is no name of the program's
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        for keyword in node.keywords if name in self.own else ():  # the `key` of sorted() is no name of the program's
             if keyword.arg is not None:
                 keyword.arg = self.rename(keyword.arg)
         return self.generic_visit(node)

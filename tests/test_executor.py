@@ -127,6 +127,17 @@ def test_singletons_in_sets_have_one_order_in_every_process() -> None:
     assert {status for status, _ in found[0]} == {Status.OK}
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["s = set(range(20000))\n    t = 0\n    while s: t += s.pop()\n    return t",
+     "s = set(range(8000))\n    t = 0\n    while s:\n        x = next(iter(s))\n        s.remove(x)\n"
+     "        t += x\n    return t",
+     "s = {(i, i + 1) for i in range(3000)}\n    return sum(x + y for x, y in s)"],
+)  # fmt: skip
+def test_large_sets_of_numbers_stay_quick_in_every_world(executor: Executor, body: str) -> None:
+    assert validate(executor, f"def f(a):\n    {body}", "1").status is Status.OK
+
+
 def test_a_program_near_the_limit_is_no_task(executor: Executor) -> None:
     """It uses less than the limit, and more than a quarter of it."""
     program = f"def f(a):\n    n = 0\n    for _ in range({_loops(0.6 * LIMIT)}): n += 1\n    return 1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,9 +87,54 @@ def test_an_example_of_a_call_is_no_helper() -> None:
 
 def test_of_a_block_with_helpers_the_example_is_left_out() -> None:
     helper = "LIMIT = 3\n\ndef one(a):\n    return a + LIMIT"
-    text = f"```python\n{helper}\n\ntotal = one(2)\n```\n```python\ndef f(total):\n    return one(total)\n```"
+    text = f"```python\n{helper}\n\ntotal = f(2)\n```\n```python\ndef f(total):\n    return one(total)\n```"
     found = extract_program(text, "f").solution
-    assert found is not None and "def one" in found and "LIMIT = 3" in found and "one(2)" not in found
+    assert found is not None and "def one" in found and "LIMIT = 3" in found and "f(2)" not in found
+
+
+USED = "def g(n):\n    return h(n)"
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "MOD = 10**9 + 7\ndef h(n):\n    return n % MOD",
+        "INF = float('inf')\nV = set('aeiou')\ndef h(n):\n    return min(n, INF), V",
+        "memo: dict = {}\ndef h(n):\n    return memo.setdefault(n, n)",
+        "from collections import namedtuple\nP = namedtuple('P', 'x')\ndef h(n):\n    return P(n).x",
+        "D = {c: i for i, c in enumerate('abc')}\ndef h(n):\n    return D, n",
+        "h = lambda n: n + 1",
+        "from functools import lru_cache\nfast = lru_cache(None)\n@fast\ndef h(n):\n    return n",
+        "class H:\n    def go(self, n):\n        return n\nobj = H()\ndef h(n):\n    return obj.go(n)",
+        "sieve = [True] * 9\nfor i in range(2, 9):\n    for j in range(i * i, 9, i):\n        sieve[j] = False\n"
+        "def h(n):\n    return sieve[n]",
+        "A = []\nA += [1]\ndef h(n):\n    return A[0] + n",
+        "try:\n    from math import isqrt as h\nexcept ImportError:\n    h = int",
+        "import sys\nsys.setrecursionlimit(5000)\ndef h(n):\n    return sys.getrecursionlimit() + n",
+    ],
+)  # fmt: skip
+def test_a_helper_keeps_what_it_needs(helper: str) -> None:
+    found = extract_program(f"```python\n{helper}\nprint(g(2))\nx = g(3)\n```\n```python\n{USED}\n```", "g").solution
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(found, names)
+    assert "x" not in names
+    wanted: dict[str, Any] = {}
+    exec(f"{helper}\n{USED}", wanted)
+    assert str(names["g"](2)) == str(wanted["g"](2))
+
+
+def test_imports_constants_and_a_builtins_name_come_along() -> None:
+    for first, second in (
+        ("import math", "def g(n):\n    return math.sqrt(n)"),
+        ("MOD = 10**9 + 7", "def g(n):\n    return n % MOD"),
+        ("def pow(a, b):\n    return a + b", "def g(n):\n    return pow(n, 3)"),
+    ):
+        found = extract_program(f"```python\n{first}\n```\n```python\n{second}\n```", "g").solution
+        assert found is not None and found.startswith(first)
+    example = "list = [1, 2]\nresult = g(list)"  # shadows a builtin, for the example's own sake
+    program = "def g(n):\n    return list(n)"
+    assert extract_program(f"```python\n{example}\n```\n```python\n{program}\n```", "g").solution == program
 
 
 def test_a_future_import_stays_first() -> None:
@@ -104,6 +150,13 @@ def test_a_future_import_stays_first() -> None:
 
 def test_the_last_answer_counts() -> None:
     first, last = "def f(a):\n    return a", "def f(a):\n    return a + 1"
+    for mention in (
+        "I put it between the <answer> tags.",
+        "See `<answer>`.",
+        "<answer></answer>",
+        "<answer> and </answer>",
+    ):
+        assert extract_program(f"<answer>{last}</answer> {mention}", "f").solution == last
     text = f"<answer>{first}</answer> No, wait. <answer>{last}</answer>"
     assert extract_program(text, "f").solution == last
     assert extract_literal("<answer>1</answer> <answer>2</answer>").solution == "2"

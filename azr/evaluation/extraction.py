@@ -19,7 +19,6 @@ _LINES_TRIED = 200  # of text without a code block, from its end, when the end o
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*$", re.MULTILINE)
 _PYTHON = ("", "python", "python3", "py", "py3")
 _BUILTINS = frozenset(dir(builtins))
-_LITERAL_PARTS = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.unaryop)
 _START = re.compile(r"^(?:def |class |import |from |async def |@)", re.MULTILINE)
 
 
@@ -63,8 +62,14 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
     if rest is None or not rest.strip():
         return Extraction(None, "truncated" if truncated else "no_code")
     rest = rest[:LONGEST]
-    answers = re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
-    rest = answers[-1] if answers else rest
+    for answer in reversed(re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)):  # the last with a program
+        found = _program_in(answer, entry, truncated)
+        if found.solution is not None:
+            return found
+    return _program_in(rest, entry, truncated)
+
+
+def _program_in(rest: str, entry: str, truncated: bool) -> Extraction:
     blocks = code_blocks(rest)
     found = [block for block in blocks if block.strip() and parses(block)]
     if not blocks:
@@ -82,21 +87,39 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
 
 
 def _with_helpers(program: str, blocks: list[str]) -> str:
-    """The program after what earlier blocks define of the names that it uses and does not define.
+    """The program after what earlier blocks offer of the names that it reads from its top level and does not bind.
 
-    Taken are their imports, functions, classes and constants, not an example of how to call it.
+    Of these blocks their own checks are left out, and examples: statements that use what only the program binds.
     """
     for block in reversed(blocks[: blocks.index(program)]):
-        helpers = _cut(block, lambda node: not _is_definition(node))
-        if (_free_names(program) - defined_names(program)) & defined_names(helpers):
+        bound = _bound(program)
+        later = bound - _bound(block) | defined_names(program)
+        helpers = _cut(block, lambda node, later=later: _is_example(node, later))  # type: ignore[misc]
+        offered = _bound(helpers) - (_BUILTINS - _functions(helpers))
+        if (_free_names(program) - bound) & offered:
             program = put_before(program, helpers.strip("\n") + "\n\n")
     return program
 
 
-def _is_definition(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Assign):
-        return all(isinstance(part, (*_LITERAL_PARTS, ast.expr_context)) for part in ast.walk(node.value))
-    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom))
+def _is_example(node: ast.stmt, later: set[str]) -> bool:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
+        return False
+    used = {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)}
+    return _is_own_check(node) or bool(used & later)
+
+
+def _functions(program: str) -> set[str]:
+    """Functions and classes of the top level: they may take a builtin's name on purpose."""
+    tree = _tree(program)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {node.name for node in tree.body if isinstance(node, kinds)} if tree else set()
+
+
+def _bound(program: str) -> set[str]:
+    """Names that the top level binds: defined, imported, assigned."""
+    table = _table(program)
+    symbols = table.get_symbols() if table else ()
+    return {s.get_name() for s in symbols if s.is_assigned() or s.is_imported() or s.is_namespace()}
 
 
 def _free_names(program: str) -> set[str]:
@@ -110,10 +133,15 @@ def _free_names(program: str) -> set[str]:
         for child in table.get_children():
             yield from read(child)
 
+    table = _table(program)
+    return set(read(table)) if table else set()
+
+
+def _table(program: str) -> symtable.SymbolTable | None:
     try:
-        return set(read(symtable.symtable(program, "<program>", "exec"))) - _BUILTINS
+        return symtable.symtable(program, "<program>", "exec")
     except (SyntaxError, ValueError, RecursionError):
-        return set()
+        return None
 
 
 def put_before(program: str, first: str) -> str:

@@ -31,6 +31,7 @@ _SCATTER = 0x9E3779B97F  # odd, so that multiplying by it permutes the 40-bit nu
 _address_of = builtins.id
 _ADDRESS = re.compile("0x[0-9a-f]+")
 _OWNER = re.compile("owner=[1-9][0-9]*")  # a thread's number, which is an address, in the repr of a lock
+_FEW = 64  # elements
 _STEADY = (int, float, complex, bool, range, decimal.Decimal, fractions.Fraction, *map(type, SINGLETONS))
 _STEADY_HASHES = frozenset(kind.__hash__ for kind in _STEADY)
 _SHOWN_THREAD = 0x7F0012345680  # of the main thread, as a program may ask for it
@@ -78,14 +79,6 @@ def _hide_elsewhere(world: str, shown: Callable[[int], int]) -> None:
         return shown(address), length
 
     replace_method(array.array, "buffer_info", buffer_info)
-    for name in (
-        "getrefcount",
-        "getallocatedblocks",
-        "_debugmallocstats",
-        "getunicodeinternedsize",
-        "_getquickenedcount",
-    ):
-        vars(sys).pop(name, None)
     thread = threading.main_thread()
     ident = _SHOWN_THREAD if world == "A" else _SHOWN_THREAD ^ _BITS
     vars(thread).update(_ident=ident, _native_id=ident & 0xFFFF)
@@ -96,12 +89,20 @@ def _hide_elsewhere(world: str, shown: Callable[[int], int]) -> None:
     vars(threading)["_get_native_id"] = threading.get_native_id
 
 
+def hide_counts() -> None:
+    """Take away what counts the interpreter's own objects: the numbers are chance, and no task is about them."""
+    for name in ("getrefcount", "getallocatedblocks", "_debugmallocstats", "getunicodeinternedsize"):
+        vars(sys).pop(name, None)
+
+
 def _hash(address_hash: Callable[[object], int]) -> Callable[[object], int]:
     real_hash = builtins.hash
 
     def shown_hash(value: object, /) -> int:
         """Return the hash value for the given object."""
-        return address_hash(value) if type(value).__hash__ is address_hash else real_hash(value)
+        kind = type(value)
+        by_address = kind.__hash__ is address_hash or (kind is float and value != value)  # nan's is its address, too
+        return address_hash(value) if by_address else real_hash(value)
 
     return shown_hash
 
@@ -153,9 +154,10 @@ def reverse_chance() -> None:
 
     Sets whose order it decides are iterated backwards, and hashes that it decides have every bit turned over.
     """
+    forwards = set.__iter__
     for kind in (set, frozenset):
         replace_method(kind, "__iter__", _backwards(kind.__iter__))
-    replace_method(set, "pop", _pop(set.pop))
+    replace_method(set, "pop", _pop(set.pop, forwards))
     replace_method(dict, "fromkeys", classmethod(_fromkeys(vars(dict)["fromkeys"])))  # type: ignore[arg-type]
     shown_hash = builtins.hash
 
@@ -171,16 +173,23 @@ def reverse_chance() -> None:
 
 def _backwards(forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iterator[Any]]:
     def __iter__(self: Any) -> Iterator[Any]:
+        if _looks_steady(self, forwards):
+            return forwards(self)
         elements = [*forwards(self)]
         return forwards(self) if all(map(_is_steady, elements)) else reversed(elements)
 
     return __iter__
 
 
-def _pop(first: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _looks_steady(elements: Any, forwards: Callable[[Any], Iterator[Any]]) -> bool:
+    """Of a large set, by its first element: to look at all of them at every pop would take forever."""
+    return len(elements) > _FEW and type(next(forwards(elements))) in _STEADY
+
+
+def _pop(first: Callable[[Any], Any], forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Any]:
     def pop(self: Any) -> Any:
         """Remove and return an arbitrary set element."""
-        if not self:
+        if not self or _looks_steady(self, forwards):
             return first(self)
         element = next(iter(self))
         self.remove(element)

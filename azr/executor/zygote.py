@@ -58,6 +58,8 @@ def main(world: str, memory_mb: int) -> None:
     if evaluating:
         sys.modules["harness"] = harness
     addresses.hide_addresses(world)
+    if not evaluating:  # a benchmark's solution may look: it has one world only
+        addresses.hide_counts()
     if world == "C":
         addresses.reverse_chance()
     runner.prepare()

@@ -21,7 +21,7 @@ BITS = {
              "hash(frozenset(['x'])) >> {bit} & 1", "object.__hash__(a) >> {bit} & 1", "hash(datetime.date(2000, 1, 1)) >> {bit} & 1"],
     "elsewhere": ["array.array('b', b'x').buffer_info()[0] >> {bit} & 1", "threading.get_ident() >> {bit} & 1", "threading.main_thread().ident >> {bit} & 1",
                   "threading.main_thread().native_id >> {bit} % 12 + 4 & 1", "threading.current_thread().ident >> {bit} & 1"],
-    "of others": ["hash(P('abc')) >> {bit} & 1", "hash(S('abc')) >> {bit} & 1", "hash(re.compile('abc')) >> {bit} & 1", "hash((None, str(a))) >> {bit} & 1"],
+    "of others": ["hash(P('abc')) >> {bit} & 1", "hash(S('abc')) >> {bit} & 1", "hash(re.compile('abc')) >> {bit} & 1", "hash((None, str(a))) >> {bit} & 1", "hash(float('nan')) >> {bit} & 1"],
     "repr": ["int(repr({thing})[repr({thing}).index('0x') + 2:].rstrip('>'), 16) >> {bit} & 1".replace("{thing}", thing)
              for thing in ("lasting", "f", "C()", "map(f, [a])", "[].append", "g()")],
     "random": ["random.getrandbits(32) >> {bit} & 1", "random.random() * 2 ** {bit} % 1 < 0.5", "random.Random().getrandbits(32) >> {bit} & 1",

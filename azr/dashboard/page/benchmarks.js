@@ -45,7 +45,7 @@ export class Benchmarks {
     problems.sort((a, b) => a.task_id.localeCompare(b.task_id, "en", { numeric: true }));
     const { problem } = state();
     const samples = problem ? await get(`evaluations/${chosen.id}/problem`, { id: problem }) : [];
-    const shown = JSON.stringify([chosen.id, chosen.benchmark, name(chosen), problems, samples]);
+    const shown = JSON.stringify([chosen.id, chosen.benchmark, name(chosen), problems, samples, address({ problem: "" })]);
     if (shown === this.shown && this.grid.firstChild) return; // what is read or focused stays
     this.shown = shown;
     this.grid.replaceChildren(
