@@ -2,7 +2,8 @@
 
 The rewriting is text to text, outside the sandbox; only the sandbox runs the result. `f` returns
 `(value, steps, seen)`: how many statements and comprehension rounds were executed, and a bit mask of the places that
-were. That needs nothing of the sandbox but to run a program, and costs less than tracing (which it forbids anyway).
+were, in this call or when the program was loaded. That needs nothing of the sandbox but to run a program, and costs
+less than tracing (which it forbids anyway).
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ def _azr_at(place):
     return True
 """
 _FOOTER = """
+_azr_first = _azr_log[1]
 def f(*arguments):
-    _azr_log[0] = _azr_log[1] = 0
+    _azr_log[0] = 0
+    _azr_log[1] = _azr_first
     value = _azr_f(*arguments)
     return (value, _azr_log[0], _azr_log[1])
 """

@@ -30,14 +30,14 @@ def minimise(source: str, seen: int | None = None, fold: bool = True) -> ast.Mod
             _Pruner(numbered(tree), seen, purity).visit(tree)
         for _ in range(_ROUNDS if fold else 0):
             before = ast.dump(tree)
-            _Folder(purity).visit(tree)
+            _Folder(purity, tree).visit(tree)
             for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
                 _drop_unread(function, purity)
             if ast.dump(tree) == before:
                 break
+        return ast.fix_missing_locations(tree)
     except RecursionError:
         return None
-    return ast.fix_missing_locations(tree)
 
 
 class _Pruner(ast.NodeTransformer):
@@ -85,6 +85,12 @@ class _Pruner(ast.NodeTransformer):
             return done.orelse
         return done
 
+    def visit_Try(self, node: ast.Try) -> ast.AST | list[ast.stmt]:
+        node.handlers = [handler for handler in node.handlers if any(map(self.seen, handler.body))]
+        done = self.generic_visit(node)
+        assert isinstance(done, ast.Try)
+        return done if done.handlers or done.finalbody else [*done.body, *done.orelse]
+
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         kept = [node.values[0], *(value for value in node.values[1:] if self.seen(value))]
         node.values = kept
@@ -96,17 +102,28 @@ class _Pruner(ast.NodeTransformer):
 class _Folder(ast.NodeTransformer):
     """One round of folding what the syntax shows to be idle."""
 
-    def __init__(self, purity: Purity) -> None:
+    def __init__(self, purity: Purity, tree: ast.Module) -> None:
         self.purity = purity
+        self.read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        self.guarded = 0  # how many `try` with handlers are around: what raises there is not idle
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         done = super().generic_visit(node)
-        for field in ("body", "orelse", "finalbody"):
+        for field in ("body", "orelse", "finalbody") if not self.guarded else ():
             body = getattr(done, field, None)
-            if isinstance(body, list):
+            if isinstance(body, list) and not (field == "body" and getattr(done, "handlers", None)):
                 needs_one = field == "body" and not isinstance(done, ast.Module)
-                setattr(done, field, _statements(body, needs_one, self.purity))
+                setattr(done, field, _statements(body, needs_one, self.purity, self.read))
         return done
+
+    def visit_Try(self, node: ast.Try) -> ast.AST | list[ast.stmt]:
+        body, node.body = node.body, []
+        self.guarded += bool(node.handlers)
+        visited = [self.visit(statement) for statement in body]
+        self.guarded -= bool(node.handlers)
+        self.generic_visit(node)
+        node.body = [part for done in visited for part in (done if isinstance(done, list) else [done])]
+        return node if node.handlers or node.finalbody else [*node.body, *node.orelse]
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
@@ -124,8 +141,6 @@ class _Folder(ast.NodeTransformer):
             is_neutral &= constant is node.right or not isinstance(node.op, ast.Sub)
             if is_neutral and constant.value in neutral.get(type(node.op), ()):  # type: ignore[attr-defined]
                 return other
-        if isinstance(node.op, ast.Add) and isinstance(node.right, ast.List) and not node.right.elts:
-            return node.left
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -133,7 +148,7 @@ class _Folder(ast.NodeTransformer):
         return node.operand if isinstance(node.op, ast.UAdd) else node
 
 
-def _statements(body: list[ast.stmt], needs_one: bool, purity: Purity) -> list[ast.stmt]:
+def _statements(body: list[ast.stmt], needs_one: bool, purity: Purity, read: set[str]) -> list[ast.stmt]:
     """A block without idle statements; `needs_one`: it may not be empty."""
     kept: list[ast.stmt] = []
     for statement in body:
@@ -143,29 +158,31 @@ def _statements(body: list[ast.stmt], needs_one: bool, purity: Purity) -> list[a
             isinstance(statement, ast.If) and _same(statement.body, statement.orelse) and purity.is_pure(statement.test)
         ):
             kept += statement.body
-        elif not _is_idle(statement, purity):
+        elif not _is_idle(statement, purity, read):
             kept.append(statement)
     for position, statement in enumerate(kept):
         if isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue)):
             kept = kept[: position + 1]
             break
-    kept = _returned_directly([statement for statement in kept if not isinstance(statement, ast.Pass)])
+    kept = _returned_directly([statement for statement in kept if not isinstance(statement, ast.Pass)], purity)
     return kept or ([ast.Pass()] if needs_one else [])
 
 
-def _is_idle(statement: ast.stmt, purity: Purity) -> bool:
+def _is_idle(statement: ast.stmt, purity: Purity, read: set[str]) -> bool:
     if isinstance(statement, ast.Expr):
         return purity.is_pure(statement.value)
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target = statement.targets[0]
         same = isinstance(target, ast.Name) and isinstance(statement.value, ast.Name)
         return same and target.id == statement.value.id  # type: ignore[attr-defined]
-    if isinstance(statement, ast.AugAssign):
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
         value = statement.value
         zero = isinstance(value, ast.Constant) and type(value.value) in (int, str) and value.value in (0, "")
         one = isinstance(value, ast.Constant) and value.value == 1 and type(value.value) is int
         return (zero and isinstance(statement.op, (ast.Add, ast.Sub))) or (one and isinstance(statement.op, ast.Mult))
-    if isinstance(statement, ast.For) and isinstance(statement.target, ast.Name):
+    if isinstance(statement, ast.For):
+        if {node.id for node in ast.walk(statement.target) if isinstance(node, ast.Name)} & read:
+            return False
         return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.iter)
     if isinstance(statement, ast.If):
         return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.test)
@@ -180,7 +197,7 @@ def _same(one: list[ast.stmt], other: list[ast.stmt]) -> bool:
     return bool(other) and [ast.dump(s) for s in one] == [ast.dump(s) for s in other]
 
 
-def _returned_directly(body: list[ast.stmt]) -> list[ast.stmt]:
+def _returned_directly(body: list[ast.stmt], purity: Purity) -> list[ast.stmt]:
     """`r = value; return r` as `return value`."""
     if len(body) < 2:
         return body
@@ -188,7 +205,8 @@ def _returned_directly(body: list[ast.stmt]) -> list[ast.stmt]:
     if not (isinstance(last, ast.Return) and isinstance(last.value, ast.Name) and isinstance(assign, ast.Assign)):
         return body
     target = assign.targets[0]
-    if len(assign.targets) == 1 and isinstance(target, ast.Name) and target.id == last.value.id:
+    own = isinstance(target, ast.Name) and target.id not in purity.shared
+    if len(assign.targets) == 1 and own and target.id == last.value.id:  # type: ignore[attr-defined]
         return [*body[:-2], ast.Return(assign.value)]
     return body
 
@@ -222,11 +240,22 @@ def _fed(value: ast.expr, purity: Purity) -> ast.Name | None:
 class _UnreadDropper(ast.NodeTransformer):
     def __init__(self, read: set[str], purity: Purity) -> None:
         self.read, self.purity = read, purity
+        self.guarded = 0
+
+    def visit_Try(self, node: ast.Try) -> ast.AST:
+        """What raises in a `try` with handlers is not idle."""
+        self.guarded += bool(node.handlers)
+        node.body = [self.visit(statement) for statement in node.body]
+        self.guarded -= bool(node.handlers)
+        node.handlers = [self.visit(handler) for handler in node.handlers]
+        node.orelse = [self.visit(statement) for statement in node.orelse]
+        node.finalbody = [self.visit(statement) for statement in node.finalbody]
+        return node
 
     def drop(self, target: ast.expr, value: ast.expr | None) -> bool:
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
             return all(self.drop(part, one) for part, one in zip(target.elts, value.elts, strict=True))
-        unread = isinstance(target, ast.Name) and target.id not in self.read
+        unread = isinstance(target, ast.Name) and target.id not in self.read and not self.guarded
         return unread and (value is None or self.purity.is_pure(value))
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:

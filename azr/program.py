@@ -36,12 +36,18 @@ class _Normaliser(ast.NodeTransformer):
     def __init__(self, tree: ast.Module, forget_constants: bool) -> None:
         self.forget_constants = forget_constants
         self.names: dict[str, str] = {}
+        # Names that stand for something outside, or that attributes refer to, are no names of the program's own choice.
+        self.kept = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        imports = (node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
+        self.kept |= {name.asname or name.name.partition(".")[0] for node in imports for name in node.names}
         self.own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
         named = [n for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Lambda)]
         self.own |= {target.id for n in named for target in n.targets if isinstance(target, ast.Name)}
 
     def rename(self, name: str) -> str:
-        return name if name in _BUILTIN_NAMES else self.names.setdefault(name, f"v{len(self.names)}")
+        return (
+            name if name in _BUILTIN_NAMES or name in self.kept else self.names.setdefault(name, f"v{len(self.names)}")
+        )
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.Name(self.rename(node.id), node.ctx)

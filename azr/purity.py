@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 MUTATORS = frozenset([
-    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "heapify",
-    "heappop", "heappush", "heappushpop", "heapreplace", "insert", "insort", "insort_left", "insort_right",
-    "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "rotate", "seed", "send",
-    "setdefault", "shuffle", "sort", "subtract", "symmetric_difference_update", "update", "write",
+    "__delitem__", "__setitem__", "add", "append", "appendleft", "clear", "difference_update", "discard", "extend",
+    "extendleft", "frombytes", "get_nowait", "heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insert",
+    "insort", "insort_left", "insort_right", "intersection_update", "move_to_end", "pop", "popitem", "popleft", "put",
+    "put_nowait", "remove", "reverse", "rotate", "seed", "send", "setdefault", "shuffle", "sort", "subtract",
+    "symmetric_difference_update", "update", "write",
 ])  # fmt: skip
 # Functions that change something, by their own name: builtins, and what is imported from heapq, bisect and random.
 _IMPURE_NAMES = frozenset([
@@ -31,15 +32,38 @@ class Purity:
 
     def __init__(self, tree: ast.Module) -> None:
         self.own = dict(_functions(tree))
+        # Names called that may be anything: parameters, and what was assigned but a lambda.
+        self.opaque = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        lambdas = {id(t) for n in ast.walk(tree) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Lambda)
+                   for t in n.targets}  # fmt: skip
+        stored = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        self.opaque |= {node.id for node in stored if id(node) not in lambdas}
+        self.shared = {name for n in ast.walk(tree) if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
         self.impure: set[str] = set()  # names of own functions that change something
-        while found := {name for name, bodies in self.own.items() if name not in self.impure and self._changes(bodies)}:
-            self.impure |= found
+        callers: dict[str, set[str]] = {}
+        pending = []
+        for name, bodies in self.own.items():
+            found = [self._of(body) for body in bodies]
+            if any(changes for changes, _ in found):
+                pending.append(name)
+            for used in set().union(*(names for _, names in found)):
+                callers.setdefault(used, set()).add(name)
+        while pending:
+            name = pending.pop()
+            if name not in self.impure:
+                self.impure.add(name)
+                pending += callers.get(name, ())
 
     def is_pure(self, node: ast.AST) -> bool:
         """Whether evaluating this expression changes nothing."""
         return not any(self._is_effect(inner) for inner in ast.walk(node))
 
     def _is_effect(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Call):
+            callee = node.func
+            if isinstance(callee, ast.Name):
+                return callee.id in self.opaque
+            return not isinstance(callee, (ast.Attribute, ast.Lambda))  # what a table or another call gave
         if isinstance(node, ast.Attribute):  # called, or handed on: map(out.append, xs)
             return node.attr in MUTATORS or node.attr in self.impure
         if isinstance(node, ast.Name):
@@ -47,25 +71,24 @@ class Purity:
             return named and isinstance(node.ctx, ast.Load)
         return isinstance(node, _EFFECTS)
 
-    def _changes(self, bodies: list[ast.AST]) -> bool:
-        return any(self._changes_something(body) for body in bodies)
-
-    def _changes_something(self, function: ast.AST) -> bool:
-        """Whether calling it changes what is not its own."""
-        own = new_names(function, self.own)
+    def _of(self, function: ast.AST) -> tuple[bool, set[str]]:
+        """Whether calling it changes what is not its own, by itself; and the names that it uses."""
+        own, names = new_names(function, self.own), set()
         for node in ast.walk(function):
             if isinstance(node, (ast.Global, ast.Nonlocal, ast.Delete)):
-                return True
+                return True, set()
             if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id not in own:
-                return True
+                return True, set()
             if isinstance(node, (ast.Attribute, ast.Subscript)):
                 if isinstance(node.value, ast.Name) and node.value.id in own:
                     continue  # of a value that nobody else has
                 if not isinstance(node.ctx, ast.Load):
-                    return True
+                    return True, set()
             if self._is_effect(node):
-                return True
-        return False
+                return True, set()
+            if isinstance(node, (ast.Name, ast.Attribute)):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+        return False, names
 
 
 def new_names(function: ast.AST, own: dict[str, list[ast.AST]]) -> set[str]:

@@ -92,6 +92,28 @@ def test_of_a_block_with_helpers_the_example_is_left_out() -> None:
     assert found is not None and "def one" in found and "LIMIT = 3" in found and "f(2)" not in found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1. Do this:\n\n   ```python\n   def f(a):\n       return a + 1\n   ```\n2. Done.",
+        "```python\ndef f(a):\n    return a + 1\n\nThis adds one.",
+        "```python\ndef f(a):\n    return a + 1```",
+        "```python\ndef f(a):\n    return a + 1\n```\n<answer>print(f(3))</answer>",
+        "```python\ndef f(a):\n    return a + 1\n```\n<answer>x = 5</answer>",
+        "In <answer> tags. Draft: ```python\ndef f(a):\n    return a\n``` Wait."
+        " <answer>\ndef f(a):\n    return a + 1\n</answer>",
+        "```python\ndef f(a):\n    return a + 1\n\ndef test_f():\n    assert f(1) == 3\n\ntest_f()\n```",
+        "```python\ndef f(a):\n    return a + 1\n\nfor a, e in [(1, 9)]:\n    assert f(a) == e\n```",
+    ],
+)  # fmt: skip
+def test_a_right_program_in_an_untidy_answer_is_found_and_runs(text: str) -> None:
+    found = extract_program(text, "f").solution
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(found, names)
+    assert names["f"](1) == 2
+
+
 USED = "def g(n):\n    return h(n)"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -154,6 +155,70 @@ def test_induction_is_judged_by_its_pairs() -> None:
     echo = induction(("1", "1", encode(1)), ("2", "2", encode(2)))
     real = induction(("1", "2", encode(2)), ("2", "4", encode(4)))
     assert [why_vacuous(task, None).partition(":")[0] for task in (same, echo, real)] == ["constant", "identity", ""]
+
+
+HONEST = [
+    ("def sieve(n):\n    flags = [True] * (n + 1)\n    for i in range(2, n + 1):\n        if flags[i]:\n"
+     "            for j in range(i * i, n + 1, i):\n                flags[j] = False\n"
+     "    return [i for i in range(2, n + 1) if flags[i]]\n\nPRIMES = sieve(50)\n\ndef f(x):\n"
+     "    return [p for p in PRIMES if p < x]", "20"),
+    ("class Bank:\n    def __init__(self):\n        self.rows = []\n"
+     "    def put(self, n):\n        self.rows.append(n)\n"
+     "    def total(self):\n        return sum(self.rows) * 2\n\ndef f(xs):\n    bank = Bank()\n    for x in xs:\n"
+     "        bank.put(x)\n    return bank.total()", "[1, 2, 3]"),
+    ("def f(s):\n    try:\n        int(s)\n        return True\n    except ValueError:\n        return False", "'12'"),
+    ("def f(d, k):\n    try:\n        v = d[k]\n        return 'yes'\n    except KeyError:\n        return 'no'",
+     "{'a': 1}, 'a'"),
+    ("def f(s, i):\n    try:\n        s[i]\n    except IndexError:\n        return 'out'\n    return 'in'", "'abc', 1"),
+    ("def f(xs):\n    n = 0\n    for x in xs:\n        try:\n            v = int(x)\n            n += 1\n"
+     "        except ValueError:\n            continue\n    return n", "['1', 'b', '3']"),
+    ("def f(s):\n    out = []\n    add = out.append\n    for c in s:\n        if c.isdigit():\n            add(c)\n"
+     "    return ''.join(out)", "'a1b2'"),
+    ("def each(fn, xs):\n    for x in xs:\n        fn(x)\n\ndef f(xs):\n    out = []\n    each(out.append, xs[1:])\n"
+     "    return out", "[1, 2, 3]"),
+    ("def f(xs):\n    best = xs[0]\n    def see(v):\n        nonlocal best\n"
+     "        best = max(best, v)\n        return best\n"
+     "    for x in xs:\n        see(x)\n    return best", "[1, 5, 3]"),
+    ("def f(xs):\n    last = None\n    for last in xs:\n        pass\n    return last", "[4, 5, 6]"),
+    ("def f(xs):\n    ys = xs + []\n    ys.sort()\n    return xs == ys", "[1, 2, 3]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "text"), HONEST)
+def test_an_honest_program_is_not_hollow(executor: Executor, program: str, text: str) -> None:
+    [validated] = executor.validate([ValidationRequest(program, (text,))])
+    [found] = probe([(program, validated.pairs[0])], executor)
+    assert why_vacuous(Task("deduction", program, validated.pairs), found) == ""
+
+
+def test_what_an_input_never_reached_is_pruned_within_a_try_too(executor: Executor) -> None:
+    program = (
+        "def f(s):\n    try:\n        n = len(s)\n        for c in s:\n            n += ord(c) * 3 + 17\n"
+        "        return s[::-1]\n    except MemoryError:\n        return None\n    finally:\n        pass"
+    )
+    [validated] = executor.validate([ValidationRequest(program, ("'hello'",))])
+    [found] = probe([(program, validated.pairs[0])], executor)
+    core = found.core() if found else None
+    assert core is not None and ast.unparse(core) == "def f(s):\n    return s[::-1]"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = y" + ".a" * 2500,
+        "def f(x):\n    if x == 0:\n        return 0\n"
+        + "".join(f"    elif x == {i}:\n        return {i}\n" for i in range(2000)),
+        "def f(x):\n    try:\n        return x\n    finally:\n        pass",
+        "".join(f"def g{i}(x):\n    return g{i + 1}(x)\n" for i in range(500))
+        + "def g500(x):\n    x.append(1)\ndef f(x):\n    g0(x)\n    return x",
+    ],
+    ids=["attributes", "elifs", "finally", "chain"],
+)  # fmt: skip
+def test_any_program_is_minimised_soon_or_not_at_all(source: str) -> None:
+    began = time.process_time()
+    for seen in (None, 0):
+        minimise(source, seen)
+    assert time.process_time() - began < 20  # quadratic took minutes
 
 
 # What pads a program that just turns its text around; none of it is ever read.

@@ -10,6 +10,7 @@ import ast
 import builtins
 import re
 import symtable
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,18 +63,20 @@ def extract_program(text: str, entry: str = "", truncated: bool = False) -> Extr
     if rest is None or not rest.strip():
         return Extraction(None, "truncated" if truncated else "no_code")
     rest = rest[:LONGEST]
-    for answer in reversed(re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)):  # the last with a program
-        found = _program_in(answer, entry, truncated)
-        if found.solution is not None:
-            return found
-    return _program_in(rest, entry, truncated)
+    answers = re.findall(r"<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)", rest, re.DOTALL)
+    found = [_program_in(part, entry, truncated) for part in (*reversed(answers), rest)]
+    programs = [one for one in found if one.solution is not None]
+    # The last answer that defines what is asked for, else the last that is a program, else what the whole text lacks.
+    defining = [one for one in programs if not entry or entry in defined_names(one.solution or "")]
+    return (defining or programs or found[-1:])[0]
 
 
 def _program_in(rest: str, entry: str, truncated: bool) -> Extraction:
     blocks = code_blocks(rest)
     found = [block for block in blocks if block.strip() and parses(block)]
     if not blocks:
-        found = [rest] if parses(rest) and _is_code(rest) else _programs_within(rest)
+        found = [rest] if parses(rest) and _is_code(rest) else []
+    found = found or _programs_within(rest)
     defining = [block for block in found if not entry or entry in defined_names(block)]
     if defining:
         return Extraction(drop_main_checks(_with_helpers(defining[-1], found), entry))
@@ -171,7 +174,8 @@ def code_blocks(text: str) -> list[str]:
             closing = _FENCE.search(text, closing.end())
         end = closing.start() if closing else len(text)
         if opening[1].lower() in _PYTHON:
-            blocks.append(text[opening.end() : end].strip("\n"))
+            inside = text[opening.end() : end].strip("\n").removesuffix("```")
+            blocks.append(textwrap.dedent(inside))  # a block within a list is indented as a whole
         position = closing.end() if closing else len(text)
     return blocks
 
@@ -241,7 +245,12 @@ def _is_own_check(node: ast.stmt) -> bool:
     if isinstance(node, ast.If):
         return "__name__" in {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)}
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return isinstance(node.value.func, ast.Name) and node.value.func.id in ("print", "check", "input", "main")
+        name = ast.unparse(node.value.func) if isinstance(node.value.func, (ast.Name, ast.Attribute)) else ""
+        return name in ("print", "check", "input", "main", "unittest.main", "doctest.testmod") or name.startswith(
+            "test"
+        )
+    if isinstance(node, (ast.For, ast.While, ast.With, ast.Try)):
+        return any(isinstance(inner, ast.Assert) for inner in ast.walk(node))
     return isinstance(node, ast.Assert)
 
 

@@ -32,25 +32,37 @@ _address_of = builtins.id
 _ADDRESS = re.compile("0x[0-9a-f]+")
 _OWNER = re.compile("owner=[1-9][0-9]*")  # a thread's number, which is an address, in the repr of a lock
 _FEW = 64  # elements
+_SETTLED = 10_000  # more than are asked about before the first program
 _STEADY = (int, float, complex, bool, range, decimal.Decimal, fractions.Fraction, *map(type, SINGLETONS))
+_STEADY_TYPES = frozenset(_STEADY)
 _STEADY_HASHES = frozenset(kind.__hash__ for kind in _STEADY)
 _SHOWN_THREAD = 0x7F0012345680  # of the main thread, as a program may ask for it
 
 
-def hide_addresses(world: str) -> None:
-    """Show numbers instead of addresses: in world B with every bit turned over, in C those of every other object."""
+def hide_addresses(world: str) -> Callable[[], None]:
+    """Show numbers instead of addresses: in world B with every bit turned over, in C those of every other object.
+
+    Returns what to call before the first program runs. Until then every object that was asked about is kept: at the
+    address of one that has gone a program's own object would get its number, in one world and not in another.
+    """
     given: dict[int, int] = {}
+    kept: list[object] = []
+    offset, starting = [1], [True]
     turned = {"A": (0, 0), "B": (_BITS, _BITS), "C": (_BITS, 0)}[world]
 
     def shown(address: int) -> int:
-        number = given.setdefault(address, len(given) + 1)
+        number = given.setdefault(address, len(given) + offset[0])
         return (_FIRST + ((number * _SCATTER & 0xFF_FFFF_FFFF) << 4)) ^ turned[number % 2]
 
     def address_hash(self: object) -> int:
+        if starting:
+            kept.append(self)
         return shown(_address_of(self)) >> 4
 
     def identity(value: object, /) -> int:
         """Return the identity of an object."""
+        if starting:
+            kept.append(value)
         return shown(_address_of(value))
 
     # Those whose slot is the object's own follow it; a class that a program makes inherits the new method.
@@ -68,6 +80,12 @@ def hide_addresses(world: str) -> None:
     probe = object()
     if hex(id(probe)) not in repr(probe) or hash(probe) != id(probe) >> 4:
         raise SystemError("this version of Python keeps the slots of its types elsewhere")
+
+    def settle() -> None:
+        starting.clear()
+        offset[0] = _SETTLED - len(given)  # a program's first object has one number, whatever was asked about before
+
+    return settle
 
 
 def _hide_elsewhere(world: str, shown: Callable[[int], int]) -> None:
@@ -154,10 +172,9 @@ def reverse_chance() -> None:
 
     Sets whose order it decides are iterated backwards, and hashes that it decides have every bit turned over.
     """
-    forwards = set.__iter__
     for kind in (set, frozenset):
         replace_method(kind, "__iter__", _backwards(kind.__iter__))
-    replace_method(set, "pop", _pop(set.pop, forwards))
+    replace_method(set, "pop", _pop(set.pop))
     replace_method(dict, "fromkeys", classmethod(_fromkeys(vars(dict)["fromkeys"])))  # type: ignore[arg-type]
     shown_hash = builtins.hash
 
@@ -182,15 +199,20 @@ def _backwards(forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Iter
 
 
 def _looks_steady(elements: Any, forwards: Callable[[Any], Iterator[Any]]) -> bool:
-    """Of a large set, by its first element: to look at all of them at every pop would take forever."""
-    return len(elements) > _FEW and type(next(forwards(elements))) in _STEADY
+    """Of a large set, by its elements' types: they are quick to collect."""
+    return len(elements) > _FEW and {*map(type, forwards(elements))} <= _STEADY_TYPES
 
 
-def _pop(first: Callable[[Any], Any], forwards: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Any]:
+def _pop(first: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def pop(self: Any) -> Any:
         """Remove and return an arbitrary set element."""
-        if not self or _looks_steady(self, forwards):
+        if not self:
             return first(self)
+        if len(self) > _FEW:  # to look at all of a large set at every pop would take forever
+            found = first(self)
+            if type(found) in _STEADY_TYPES:
+                return found
+            self.add(found)
         element = next(iter(self))
         self.remove(element)
         return element

@@ -36,7 +36,7 @@ WHOLE = [
     "repr([C()])[-4]", "str(g().__iter__)[-3]", "repr(f.__code__)[30:]", "repr(iter([]))[-3]", "hash(None) % 8 + 1 and id(None) // 16 % 2",
     "id(object()) < 2 ** 46", "(lambda x, y: id(x) < id(y))(C(), C())", "(lambda x, y: (id(x) - id(y)) // 16 % 2)(C(), C())",
     "list({'ab', 'cd'})[0]", "[*{str(a), 'y'}]", "next(iter({'left', 'right'}))", "{'x', 'y'}.pop()", "str({'b', 'd'})", "list(frozenset({b'x', b'y'}))",
-    "max({'aa', 'bb'}, key=len)", "max({str(i) for i in range(80)} | {'aaaa', 'bbbb'}, key=len)", "{str(i) for i in range(90)}.pop()", "repr(threading.current_thread())[-9:]",
+    "max({'aa', 'bb'}, key=len)", "max({str(i) for i in range(80)} | {'aaaa', 'bbbb'}, key=len)", "{str(i) for i in range(90)}.pop()", "(lambda s: s.index('aK') < s.index('bK'))(list(set(range(100)) | {'aK', 'bK'}))", "repr(threading.current_thread())[-9:]",
     "(lambda l: l.__enter__() and repr(l))(threading.RLock())[-9:]", "repr(weakref.proxy(lasting_set))[26]", "repr(sys._getframe())[22]", "list(dict(a=1).keys() | dict(b=1).keys())",
     "[x.n for x in {type('T', (), {'n': 1})(), type('T', (), {'n': 2})()}]", "''.join({'p', 'q'})", "(lambda x, *_: x)(*{'u', 'v'})",
     "dict.fromkeys({'s', 't'})", "list({('x', 1), ('y', 1)})", "list(set('aab'))", "[k for k, in {('k',), ('l',)}]", "[x for x in {None, 'n', 1}][0]",
