@@ -1,10 +1,9 @@
 """Advantages: rewards minus a baseline, in units of their spread. Pure functions.
 
 TRR++ (arXiv 2505.03335, Eq. 8): one baseline per task type and role, six in all, A = (r - mean) / std. The authors
-take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths (with
-leave-one-out they weigh in the spread only). The
+take the statistics over response tokens, so that long responses weigh more; `weights` are then the lengths. The
 leave-one-out variant (RLOO, arXiv 2402.14740) compares a sample with the others of its prompt: an attempt with the
-other attempts at its task, a proposal with those that the same prompt asked for.
+other attempts at its task, a proposal with those that the same prompt asked for; there `weights` touch the spread only.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import Any
 from azr.buffer import Buffer
 from azr.checkpoint import FORMAT, Checkpoint
 from azr.errors import UserError
+from azr.paths import user_path
 from azr.records import TASK_TYPES
 from azr.rows import task_to_json
 
@@ -166,7 +167,7 @@ def _quantised_base(checkpoint: Checkpoint) -> bool:
 def _converter() -> Path:
     """llama.cpp's script, in the folder that LLAMA_CPP names or on the PATH."""
     named = os.environ.get("LLAMA_CPP")
-    found = str(Path(named).expanduser() / CONVERTER) if named else shutil.which(CONVERTER)
+    found = str(user_path(Path(named)) / CONVERTER) if named else shutil.which(CONVERTER)
     if not found or not Path(found).is_file():
         raise UserError(
             f"llama.cpp's {CONVERTER} was not found: git clone https://github.com/ggml-org/llama.cpp, set LLAMA_CPP to "

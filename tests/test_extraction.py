@@ -286,6 +286,7 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
         "```python\n" * 500,
         "-" * 150_000 + "1",
         "def f(" * 3_000,
+        "def f(a):\n    return a\na" + ".b" * 1_500 + "()",
         *(f"f({x}) == {x}" for x in ("0x" + "f" * 4_000, "1+" * 1_500 + "1", "-" * 1_500 + "1", "a" + ".b" * 1_500)),
     ],
 )

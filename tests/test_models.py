@@ -198,3 +198,12 @@ def test_models_of_another_make_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="has no shape that is known here"):
         shape_of("some/gpt2", {"n_embd": 32})
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/model", "a" * 300])
+def test_a_model_that_cannot_be_looked_for_is_one_line(name: str) -> None:
+    from azr.policy.choice import has_mlx_format
+
+    for look in (geometry_of, load_model, has_mlx_format):
+        with pytest.raises(UserError, match=r"write the folder out|give another path"):
+            look(name)

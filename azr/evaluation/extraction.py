@@ -245,10 +245,9 @@ def _is_own_check(node: ast.stmt) -> bool:
     if isinstance(node, ast.If):
         return "__name__" in {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)}
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        name = ast.unparse(node.value.func) if isinstance(node.value.func, (ast.Name, ast.Attribute)) else ""
-        return name in ("print", "check", "input", "main", "unittest.main", "doctest.testmod") or name.startswith(
-            "test"
-        )
+        callee = node.value.func  # test_f(), unittest.main(), doctest.testmod()
+        name = callee.id if isinstance(callee, ast.Name) else callee.attr if isinstance(callee, ast.Attribute) else ""
+        return name in ("print", "check", "input", "main") or name.startswith("test")
     if isinstance(node, (ast.For, ast.While, ast.With, ast.Try)):
         return any(isinstance(inner, ast.Assert) for inner in ast.walk(node))
     return isinstance(node, ast.Assert)

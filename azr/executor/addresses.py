@@ -31,7 +31,7 @@ _SCATTER = 0x9E3779B97F  # odd, so that multiplying by it permutes the 40-bit nu
 _address_of = builtins.id
 _ADDRESS = re.compile("0x[0-9a-f]+")
 _OWNER = re.compile("owner=[1-9][0-9]*")  # a thread's number, which is an address, in the repr of a lock
-_FEW = 64  # elements
+_FEW = 64  # elements: a larger set is told by its elements' types, or a loop of pops would never end
 _SETTLED = 10_000  # more than are asked about before the first program
 _STEADY = (int, float, complex, bool, range, decimal.Decimal, fractions.Fraction, *map(type, SINGLETONS))
 _STEADY_TYPES = frozenset(_STEADY)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
+from azr.paths import user_path
 from azr.policy.base import Policy
 
 MLX_OWNER = "mlx-community/"  # on the hub: models in mlx-lm's format
@@ -50,7 +51,7 @@ def backend_of(model: ModelConfig) -> str:
 
 def has_mlx_format(name: str) -> bool:
     """Whether mlx-lm wrote the model's quantised weights, so that nothing else reads them."""
-    return name.startswith(MLX_OWNER) or _is_mlx_folder(Path(name).expanduser())
+    return name.startswith(MLX_OWNER) or _is_mlx_folder(user_path(Path(name)))
 
 
 def _is_mlx_folder(folder: Path) -> bool:

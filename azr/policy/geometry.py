@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from azr.errors import UserError
+from azr.paths import user_path
 from azr.policy.hub import hub_reachable
 
 EMBEDDED = "smollm2-135m"
@@ -74,7 +75,7 @@ def geometry_of(name: str) -> Geometry:
     """Built in, or read from the model's config.json. Raises UnknownShape if it is nowhere or of another kind."""
     if name in BUILT_IN:
         return BUILT_IN[name]
-    path = Path(name).expanduser() / "config.json"
+    path = user_path(Path(name)) / "config.json"
     if not path.is_file():
         path = _from_hub(name)
     try:

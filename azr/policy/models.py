@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 from transformers.utils import logging as transformers_logging
 
 from azr.errors import UserError
+from azr.paths import user_path
 from azr.policy.attention import NAME as ATTENTION
 from azr.policy.geometry import EMBEDDED
 from azr.policy.repository import hub_folder
@@ -83,7 +84,7 @@ def local_folder(name: str) -> Path:
     """The folder with the model's files, downloaded if it is on the hub only. Raises UserError if it cannot be had."""
     if name == EMBEDDED:
         return embedded_folder()
-    folder = Path(name).expanduser()
+    folder = user_path(Path(name))
     if name and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.name: the folder {name} holds no config.json; give a Transformers model folder")
