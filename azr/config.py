@@ -130,7 +130,7 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "data", "references", "floor", "mix", "rehearsal", "renewal", "easing",
+    "vacuity", "band", "data", "references", "mix", "rehearsal", "renewal", "easing",
 ]  # fmt: skip
 
 

@@ -11,7 +11,6 @@ write would only ask for the impossible. The means are those of `curriculum.mean
   invalid, so that tasks are about text and lists as often as about numbers; what the model can hardly write about comes
   up less often
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
-- floor: a task below the target difficulty earns less
 - mix: a type whose tasks are solved too easily gets fewer prompts; of one whose new tasks are too hard more of what is
   solved is rehearsed, as most of its new tasks teach nothing
 - rehearsal: a share of the solved tasks are buffered ones that were in the band; so are most of those that fill up a
@@ -211,12 +210,10 @@ class Curriculum:
 
     def _shape(self, proposal: Proposal) -> Shaping:
         now = self.levels[proposal.type]
-        own = proposal.task is not None and proposal.type != "induction"  # induction borrows its program
         return Shaping(
             hollow=self.uses("vacuity") and (bool(proposal.vacuous) or proposal.repeated),
             formed=now.formed,
             band=(self.config.band_low, self.config.band_high) if self.uses("band") else None,
-            merit=reached(proposal.difficulty, now.level) if own and self.uses("floor") else 1.0,
         )
 
     # --- what to solve -----------------------------------------------------------------------------------------------

@@ -56,7 +56,6 @@ class Shaping:
     hollow: bool = False  # vacuous, a near copy, or a repeat
     formed: bool = True  # the proposer has learnt the form: hollow is worth no more than invalid
     band: tuple[float, float] | None = None  # solve rates that are paid in full, in place of the learnability's shape
-    merit: float = 1.0  # share of the target difficulty that the task reaches, 0 to 1
 
 
 def in_band(rate: float, low: float, high: float) -> float:
@@ -67,8 +66,8 @@ def in_band(rate: float, low: float, high: float) -> float:
 def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: LearnabilityShape) -> float | None:
     """Reward of a valid proposal under the curriculum; None for a new task that was not attempted.
 
-    merit x learnability. With a band, a task that everybody solves costs as much as a repeat, and once
-    the form is learnt so does one that nobody solves; before, it has the form, and that is all there is to learn.
+    With a band, a task that everybody solves costs as much as a repeat, and once the form is learnt so does one that
+    nobody solves; before, it has the form, and that is all there is to learn.
     """
     if shaping.hollow:
         return MALFORMED if shaping.formed else REPEATED
@@ -77,12 +76,10 @@ def shaped_reward(shaping: Shaping, repeated: bool, rate: float | None, shape: L
     if rate is None:
         return None
     if shaping.band is None:
-        value = learnability(rate, shape)
-    elif rate == 1.0 or (rate == 0.0 and shaping.formed):
+        return learnability(rate, shape)
+    if rate == 1.0 or (rate == 0.0 and shaping.formed):
         return REPEATED
-    else:
-        value = in_band(rate, *shaping.band)
-    return shaping.merit * value if value > 0 else value
+    return in_band(rate, *shaping.band)
 
 
 def solver_reward(well_formed: bool, correct: bool, misfit: bool = False) -> float:

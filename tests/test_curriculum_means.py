@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from azr import datatypes
 from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
-from azr.curriculum import Curriculum, Level, reached
+from azr.curriculum import Curriculum, Level
 from azr.errors import UserError
 from azr.records import TASK_TYPES, TaskType
 
@@ -61,21 +61,6 @@ def test_band_is_paid() -> None:
     assert on and on.band == BAND
     [off] = curriculum().shape([proposal(task(PROGRAMS[0]))])
     assert off and off.band is None
-
-
-def test_the_floor_follows_the_level() -> None:
-    p = proposal(task(PROGRAMS[0]), difficulty(20.0, 1.0))
-    for level, merit in ((0.0, 1.0), (10.0, reached(p.difficulty, 10.0))):
-        [shape] = curriculum("floor", start_level=level).shape([p])
-        assert shape and shape.merit == merit
-    [off] = curriculum(start_level=10.0).shape([p])
-    assert off and off.merit == 1.0
-
-
-def test_induction_is_not_paid_for_a_program_that_it_borrows() -> None:
-    borrowed = proposal(task(PROGRAMS[0], "induction"), difficulty(5.0, 0.1))
-    [shape] = curriculum(*MEANS).shape([borrowed])
-    assert shape and shape.merit == 1.0
 
 
 def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:

@@ -96,10 +96,10 @@ def test_shapings_belong_to_their_proposals_and_leave_invalid_ones_alone() -> No
     a, b, c = task(1), task(2), task(3)
     proposals = [proposal(a), proposal(None), proposal(b), proposal(c), proposal(a, repeated=True)]
     hollow = Shaping(hollow=True)
-    shapings = [Shaping(band=(0.4, 0.7), merit=0.5), Shaping(merit=0.5), hollow, Shaping(), hollow]
+    shapings = [Shaping(band=(0.5, 0.6)), Shaping(), hollow, Shaping(), hollow]
     pairs = attempts(a, [True, False])
     scored = score(proposals, [a], [p[0] for p in pairs], [p[1] for p in pairs], Config(), shapings)
-    assert scored.proposal_rewards == (0.5, -1.0, -1.0, None, -1.0)
+    assert scored.proposal_rewards == (1.0, -1.0, -1.0, None, -1.0)
     assert len(scored.samples) == 4 + 2  # a hollow task is learnt from although nobody attempted it
 
 
