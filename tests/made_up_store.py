@@ -9,7 +9,7 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +171,17 @@ def evaluation_sample(number: int, right: bool, sample: int = 0, status: str = "
     return EvaluationSampleRow(f"HumanEval/{number}", sample, "pass", "pass", status, right, 9, "stop", 0.1)
 
 
-def add_evaluations(store: Store, run: Run) -> None:
+def add_evaluations(
+    store: Store, run: Run, right: Sequence[int] = (3, 5, 8), comparable: Sequence[str] = ("0-shot",)
+) -> None:
     """The untrained model, which belongs to no run, and two checkpoints, on 20 problems."""
-    protocol = {"name": "completion", "comparable": ["0-shot"]}
+    protocol = {"name": "completion", "comparable": list(comparable)}
     untrained = f"untrained {run.config.model.name}"
-    for step, right in ((None, 3), (10, 5), (20, 8)):
+    for step, solved in zip((None, 10, 20), right, strict=True):
         subject, run_id = (untrained, None) if step is None else (f"{run.name}/step-{step:04d}", run.id)
         evaluation = Evaluation.open(store, subject, "humaneval", protocol, "ab12", run=run_id, step=step)
-        evaluation.record([evaluation_sample(number, number < right) for number in range(20)])
-        evaluation.finish({"pass@1": right / 20, "samples": 20})
+        evaluation.record([evaluation_sample(number, number < solved) for number in range(20)])
+        evaluation.finish({"pass@1": solved / 20, "samples": 20})
 
 
 def _insert(connection: Any, table: str, row: dict[str, Any]) -> None:

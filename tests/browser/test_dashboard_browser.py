@@ -205,6 +205,23 @@ def test_benchmarks_stay_as_they_are_read_and_their_curve_follows_the_theme(
         assert page.evaluate("document.querySelectorAll('.curve canvas').length") == 1
 
 
+def test_low_scores_fill_their_curve(page: Any, dashboard: Start, tmp_path: Path) -> None:
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        run = made_up_store.start(store)
+        made_up_store.record(run, 1, tasks=1, attempts=1)
+        made_up_store.add_evaluations(store, run, right=(1, 2, 2), comparable=[])
+    page.goto(f"{dashboard(tmp_path).url}?view=benchmarks")
+    until(page, "document.querySelectorAll('.curve canvas').length")
+    drawn = """(() => {
+        const canvas = document.querySelector(".curve canvas"), wide = canvas.width, high = canvas.height;
+        const { data } = canvas.getContext("2d").getImageData(wide / 2, 0, 1, high);
+        return [...Array(high).keys()].filter((y) => data[4 * y + 3] && Math.max(...data.slice(4 * y, 4 * y + 3)) -
+            Math.min(...data.slice(4 * y, 4 * y + 3)) > 60).map((y) => y / high);
+    })()"""
+    until(page, f"{drawn}.length > 0")
+    assert page.evaluate(f"Math.min(...{drawn})") < 0.4  # the interval of 2 in 20 ends at 30%
+
+
 def test_a_view_that_there_is_not_is_the_overview(page: Any, dashboard: Start, workspace: Path) -> None:
     page.goto(f"{dashboard(workspace).url}?view=toString")
     until(page, f"{STEP} > 0")

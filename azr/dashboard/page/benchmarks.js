@@ -2,7 +2,7 @@
 
 import { get } from "./data.js";
 import { code, el, integer, percent, scrolled } from "./dom.js";
-import { color } from "./charts.js";
+import { STEP_AXIS, color } from "./charts.js";
 import { term } from "./help.js";
 import { address, state } from "./state.js";
 
@@ -117,7 +117,8 @@ function card(rows, references, base, curves) {
 }
 
 /* global uPlot */
-/** Score per checkpoint with its interval as a band; the untrained model and the references as level lines. */
+/** Score per checkpoint with its interval as a band; the untrained model and the references as level lines. The axis
+    begins at 0 and ends above the highest of them. */
 function drawCurve(into, scored, references) {
   const trained = scored.filter((row) => row.run !== null);
   const base = scored.find((row) => row.run === null);
@@ -148,10 +149,11 @@ function drawCurve(into, scored, references) {
     ctx.restore();
   };
   const main = color(0);
+  const top = Math.min(1, 1.15 * Math.max(0.01, ...rows.map((row) => row.high), ...levels.map(([, level]) => level)));
   return new uPlot({
     width: Math.max(into.clientWidth, 200), height: 260, legend: { show: false }, cursor: { show: false }, padding: [10, 10, 0, 0],
-    scales: { x: { time: false }, y: { range: [0, 1] } },
-    axes: [{ ...axis, size: 26 }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => `${Math.round(100 * value)}%`) }],
+    scales: { x: { time: false }, y: { range: [0, top] } },
+    axes: [{ ...axis, ...STEP_AXIS }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => percent(value, top < 0.1 ? 1 : 0)) }],
     series: [{}, { stroke: `${main}55`, points: { show: false } }, { stroke: `${main}55`, points: { show: false } }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
     bands: [{ series: [1, 2], fill: `${main}22` }],
     hooks: { draw: [draw] },

@@ -18,6 +18,13 @@ const resized = new ResizeObserver((entries) => {
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const color = (index) => css(`--series-${index % 8}`);
 
+/** The axis of steps, which has marks at whole ones only. */
+export const STEP_AXIS = {
+  size: 26,
+  incrs: [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((unit) => [unit, 2 * unit, 5 * unit]),
+  values: (_, splits) => splits.map((step) => step.toLocaleString("en")),
+};
+
 /** Mean of the last `window` values; null where there is none. */
 export function smooth(values, window) {
   const out = new Array(values.length);
@@ -153,7 +160,7 @@ export class Chart {
       padding: [8, 8, 0, 0],
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_, low, high) => range(this.panel, low, high) } },
-      axes: [{ ...axis, size: 26, values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) }, { ...axis, size: measured ? 62 : 48, values: format }],
+      axes: [{ ...axis, ...STEP_AXIS }, { ...axis, size: measured ? 62 : 48, values: format }],
       series: [{}, ...series],
       cursor: { sync: { key: sync.key, setSeries: false }, points: { size: 5 }, drag: { x: true, y: false } },
       hooks: { setCursor: [(plot) => { this.cursor = plot.cursor.idx ?? null; this.tell(); }] },
