@@ -103,7 +103,7 @@ class _Folder(ast.NodeTransformer):
     """One round of folding what the syntax shows to be idle."""
 
     def __init__(self, purity: Purity, tree: ast.Module) -> None:
-        self.purity = purity
+        self.purity, self.pure = purity, purity.is_pure
         self.read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         self.guarded = 0  # how many `try` with handlers are around: what raises there is not idle
 
@@ -113,7 +113,7 @@ class _Folder(ast.NodeTransformer):
             body = getattr(done, field, None)
             if isinstance(body, list) and not (field == "body" and getattr(done, "handlers", None)):
                 needs_one = field == "body" and not isinstance(done, ast.Module)
-                setattr(done, field, _statements(body, needs_one, self.purity, self.read))
+                setattr(done, field, self.statements(body, needs_one))
         return done
 
     def visit_Try(self, node: ast.Try) -> ast.AST | list[ast.stmt]:
@@ -129,7 +129,7 @@ class _Folder(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.test, ast.Constant):
             return node.body if node.test.value else node.orelse
-        if ast.dump(node.body) == ast.dump(node.orelse) and self.purity.is_pure(node.test):
+        if ast.dump(node.body) == ast.dump(node.orelse) and self.pure(node.test):
             return node.body
         return node
 
@@ -147,46 +147,49 @@ class _Folder(ast.NodeTransformer):
         self.generic_visit(node)
         return node.operand if isinstance(node.op, ast.UAdd) else node
 
+    def statements(self, body: list[ast.stmt], needs_one: bool) -> list[ast.stmt]:
+        """A block without idle statements; `needs_one`: it may not be empty."""
+        kept: list[ast.stmt] = []
+        for statement in body:
+            branch = self.branch(statement) if isinstance(statement, ast.If) else None
+            if branch is not None:
+                kept += branch
+            elif not self.is_idle(statement):
+                kept.append(statement)
+        for position, statement in enumerate(kept):
+            if isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue)):
+                kept = kept[: position + 1]
+                break
+        kept = _returned_directly([statement for statement in kept if not isinstance(statement, ast.Pass)], self.purity)
+        return kept or ([ast.Pass()] if needs_one else [])
 
-def _statements(body: list[ast.stmt], needs_one: bool, purity: Purity, read: set[str]) -> list[ast.stmt]:
-    """A block without idle statements; `needs_one`: it may not be empty."""
-    kept: list[ast.stmt] = []
-    for statement in body:
-        if isinstance(statement, ast.If) and isinstance(statement.test, ast.Constant):
-            kept += statement.body if statement.test.value else statement.orelse
-        elif (
-            isinstance(statement, ast.If) and _same(statement.body, statement.orelse) and purity.is_pure(statement.test)
-        ):
-            kept += statement.body
-        elif not _is_idle(statement, purity, read):
-            kept.append(statement)
-    for position, statement in enumerate(kept):
-        if isinstance(statement, (ast.Return, ast.Raise, ast.Break, ast.Continue)):
-            kept = kept[: position + 1]
-            break
-    kept = _returned_directly([statement for statement in kept if not isinstance(statement, ast.Pass)], purity)
-    return kept or ([ast.Pass()] if needs_one else [])
+    def branch(self, statement: ast.If) -> list[ast.stmt] | None:
+        """The branch that is taken whatever the input is; None if the test decides."""
+        if isinstance(statement.test, ast.Constant):
+            return statement.body if statement.test.value else statement.orelse
+        alike = _same(statement.body, statement.orelse) and self.pure(statement.test)
+        return statement.body if alike else None
 
-
-def _is_idle(statement: ast.stmt, purity: Purity, read: set[str]) -> bool:
-    if isinstance(statement, ast.Expr):
-        return purity.is_pure(statement.value)
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target = statement.targets[0]
-        same = isinstance(target, ast.Name) and isinstance(statement.value, ast.Name)
-        return same and target.id == statement.value.id  # type: ignore[attr-defined]
-    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
-        value = statement.value
-        zero = isinstance(value, ast.Constant) and type(value.value) in (int, str) and value.value in (0, "")
-        one = isinstance(value, ast.Constant) and value.value == 1 and type(value.value) is int
-        return (zero and isinstance(statement.op, (ast.Add, ast.Sub))) or (one and isinstance(statement.op, ast.Mult))
-    if isinstance(statement, ast.For):
-        if {node.id for node in ast.walk(statement.target) if isinstance(node, ast.Name)} & read:
-            return False
-        return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.iter)
-    if isinstance(statement, ast.If):
-        return _only_pass(statement.body) and _only_pass(statement.orelse) and purity.is_pure(statement.test)
-    return False
+    def is_idle(self, statement: ast.stmt) -> bool:
+        if isinstance(statement, ast.Expr):
+            return self.pure(statement.value)
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+            same = isinstance(target, ast.Name) and isinstance(statement.value, ast.Name)
+            return same and target.id == statement.value.id  # type: ignore[attr-defined]
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+            given = statement.value.value if isinstance(statement.value, ast.Constant) else None
+            zero = type(given) in (int, str) and given in (0, "")
+            if isinstance(statement.op, ast.Mult):
+                return type(given) is int and given == 1
+            return zero and isinstance(statement.op, (ast.Add, ast.Sub))
+        if isinstance(statement, ast.For):
+            if {node.id for node in ast.walk(statement.target) if isinstance(node, ast.Name)} & self.read:
+                return False
+            return _only_pass(statement.body) and _only_pass(statement.orelse) and self.pure(statement.iter)
+        if isinstance(statement, ast.If):
+            return _only_pass(statement.body) and _only_pass(statement.orelse) and self.pure(statement.test)
+        return False
 
 
 def _only_pass(body: list[ast.stmt]) -> bool:
