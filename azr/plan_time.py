@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 
 from azr.config import Config
-from azr.plan import PROMPT_TOKENS, REFERENCE_TOKENS, Plan, completion_tokens
+from azr.plan import Plan
 from azr.policy.geometry import Geometry
+from azr.policy.memory import PROMPT_TOKENS, REFERENCE_TOKENS, completion_tokens
 
 SAMPLING_ROWS, UPDATE_ROWS = 64, 256
 SECONDS = 0.4  # of each trial

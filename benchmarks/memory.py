@@ -25,11 +25,12 @@ import psutil
 
 from azr.allocator import tune
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
-from azr.plan import GIB, PROMPT_TOKENS, REFERENCE_TOKENS, Plan, gigabytes, plan_of, table
-from azr.policy.auto import this_machine
+from azr.plan import Plan, gigabytes, plan_of, table
+from azr.policy.auto import GIB, this_machine
 from azr.policy.base import Policy
 from azr.policy.choice import make_policy
 from azr.policy.geometry import BUILT_IN, Geometry
+from azr.policy.memory import PROMPT_TOKENS, REFERENCE_TOKENS
 from azr.records import Group, Sample, Sampling
 
 COPIED = 1 << 28  # bytes: more than a processor's cache

@@ -13,22 +13,12 @@ from hypothesis import strategies as st
 from azr import plan_command
 from azr.config import Config, ModelConfig, TasksConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import (
-    RUNTIME,
-    completion_tokens,
-    largest_micro_batch,
-    mlx_rows,
-    plan_of,
-    planned,
-    preflight,
-    table,
-    torch_cache_share,
-    torch_rows,
-)  # fmt: skip
+from azr.plan import largest_micro_batch, plan_of, planned, preflight, table
 from azr.plan_time import step_seconds, tokens_of
 from azr.policy.auto import GIB, UNUSED_GPU, Machine
 from azr.policy.generation import Generator
 from azr.policy.geometry import EMBEDDED, QWEN, QWEN_MLX, geometry_of
+from azr.policy.memory import RUNTIME, completion_tokens, mlx_rows, torch_cache_share, torch_rows
 from azr.policy.models import make_tiny_model
 from azr.policy.torch_policy import TorchPolicy
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from azr.plan import checkpointing_pays
 from azr.policy.attention import active_layout, attending
 from azr.policy.geometry import shape_of
+from azr.policy.memory import checkpointing_pays
 
 
 def checkpoint_blocks(model: Any, name: str, tokens: int, dtype: torch.dtype) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from azr.plan import PREFILL_TOKENS, torch_cache_share, torch_rows
 from azr.policy.attention import TreeLayout, hidden_states
 from azr.policy.base import Progress
 from azr.policy.decoding import Item, MovingDecoding
 from azr.policy.graph_decoding import GraphDecoding
+from azr.policy.memory import PREFILL_TOKENS, torch_cache_share, torch_rows
 from azr.policy.packing import pack, split
 from azr.policy.precision import running_on
 from azr.policy.text import StopFinder

@@ -13,8 +13,8 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 
-from azr.plan import mlx_rows
 from azr.policy.base import Progress
+from azr.policy.memory import mlx_rows
 from azr.policy.mlx_models import body_of, logits_of
 from azr.policy.text import StopFinder, ending
 from azr.policy.thinking import ThinkingBudget

@@ -19,12 +19,12 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import checkpointing_pays, memory_budget, mlx_cache_share
 from azr.policy import text
 from azr.policy.auto import this_machine
 from azr.policy.base import Progress
 from azr.policy.geometry import geometry_from, shape_of
 from azr.policy.identity import FORMAT, check_identity, read_identity
+from azr.policy.memory import checkpointing_pays, memory_budget, mlx_cache_share
 from azr.policy.mlx_generation import MlxGenerator
 from azr.policy.mlx_models import DTYPES, adapted_layers, add_adapter, load_mlx, on_metal, set_limits
 from azr.policy.mlx_update import MlxUpdater

@@ -21,8 +21,8 @@ import torch
 
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
-from azr.plan import VLLM_SHARE
 from azr.policy.base import Progress
+from azr.policy.memory import VLLM_SHARE
 from azr.policy.models import local_folder
 from azr.policy.nf4_policy import Nf4Policy, resolve_precision
 from azr.policy.precision import choose_device
