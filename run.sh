@@ -51,11 +51,19 @@ installed() {
         [ "$(cat "$venv/azr-$1")" = "$wanted" ]
 }
 
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1; }
+
+# Can packages be installed into .venv? Also where somebody else made it; not where it was moved here.
+usable() {
+    [ "$(cat "$venv/azr-root" 2>/dev/null || printf '%s\n' "$root")" = "$root" ] && fits "$venv/bin/python" &&
+        "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+
 # Sets $python. Candidates are run: one on the PATH may be a shim for an interpreter that is not there.
 find_python() {
     without_venv=
     for python in python3 python3.14 python3.13 python3.12 python3.11 python; do
-        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1 || continue
+        fits "$python" || continue
         "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 && return
         without_venv=${without_venv:-$python}
     done
@@ -112,19 +120,20 @@ engines() {
 without_engines() {
     [ "${CI:-} $1 $(uname -s)" != "true test Linux" ] ||
         die "the packages of $engines cannot be installed, and without them their tests would skip; why is in $log; start again to go on"
-    say "the packages of $engines cannot be installed here: models that need them will say so, their tests will skip"
+    say "the packages of $engines cannot be installed here: models that need them will say so, their tests will skip;" \
+        "to try again: $venv/bin/python -m pip install -e '$root[$engines]'"
 }
 
 install() {
     find_python
     { mkdir -p "$root/logs" && : >"$log"; } || die "cannot write $log; the project's folder has to be yours to write"
     rm -f "$venv/azr-base" "$venv/azr-test"
-    if ! [ "$(cat "$venv/azr-root" 2>/dev/null)" = "$root" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! usable; then
         say "making $venv with $python (once; it takes some minutes)"
         "$python" -m venv --clear "$venv" >>"$log" 2>&1 ||
             die "$python could not make $venv ($(tail -n 1 "$log")); all of it is in $log"
-        printf '%s\n' "$root" >"$venv/azr-root"
     fi
+    printf '%s\n' "$root" >"$venv/azr-root"
     install_torch
     say "installing the other packages ($1)"
     extras=
@@ -150,14 +159,16 @@ ensure() {
             trap 'exit 130' INT
             trap 'exit 143' TERM HUP
             installed "$1" || install "$1"
+            installed "$1" || die "the installation left no $venv/bin/azr; why is in $log (a setting of pip's, perhaps)"
             rm -f "$venv.lock"
             trap - EXIT INT TERM HUP
-        elif owner=$(readlink "$venv.lock") && kill -0 "$owner" 2>/dev/null; then
-            [ -n "${told:-}" ] || say "another start is installing (process $owner): waiting for it"
+        elif owner=$(readlink "$venv.lock") && [ "$owner" != "$$" ] && kill -0 "$owner" 2>/dev/null; then
+            [ -n "${told:-}" ] ||
+                say "another start is installing (process $owner): waiting for it; if that is none, remove $venv.lock"
             told=yes
             sleep 1
         elif [ -L "$venv.lock" ]; then
-            rm -f "$venv.lock" # its owner died
+            rm -f "$venv.lock" # its owner died, perhaps with the number that this process has now
         else
             tries=$((${tries:-0} + 1)) # more than the instant in which another start gave the lock back
             [ "$tries" -lt 3 ] || die "cannot write to $root; the project's folder has to be yours to write"
@@ -180,7 +191,8 @@ root=$(find_root "$0") || die "cannot find the folder of $0"
 venv=$root/.venv
 log=$root/logs/install.log
 export AZR_WORKSPACE="${AZR_WORKSPACE:-$root}"
-unset PYTHONHOME
+# They would put other packages in the place of those that are installed here, or install them elsewhere.
+unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
 
 case ${1-} in
     -* | '') ;;
@@ -201,7 +213,6 @@ while [ "$left" -gt 0 ]; do
         --dashboard-only) mode=dashboard ;;
         --eval-only) mode="eval" ;;
         --help | -h)
-            ensure base
             usage
             exit
             ;;

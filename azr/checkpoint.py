@@ -10,7 +10,6 @@ killed process left. No pickle is written or read: a stranger's checkpoint can h
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -25,13 +24,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from azr.config import Config
-from azr.errors import UserError
+from azr.errors import UserError, is_disk_full
 from azr.rows import from_json, stored_config, to_json
 from azr.store import Run
 
 FORMAT = 2  # of the state too: one of an older format can be evaluated, but not resumed
 SUFFIXES = (".safetensors", ".json")
 MANIFEST = "manifest.json"
+ROLLED_BACK = "rolled-back"  # folder of checkpoints whose steps are no longer in the store
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME = re.compile(r"checkpoint-(\d{4,})")
 _LEFTOVER = re.compile(r"\.(checkpoint-\d{4,})\.(partial|trash|old)")
@@ -47,7 +47,6 @@ class Checkpoint:
     run_name: str
     config: Config
     state: dict[str, Any]
-    versions: dict[str, str]
     format_version: int
     foreign: tuple[str, ...] = ()  # keys of its configuration that this version does not take: `config` has defaults
 
@@ -79,10 +78,14 @@ class Checkpoints:
             self._put(partial, target)
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if _is_disk_full(error):
+            if is_disk_full(error):
                 raise UserError(
                     f"the disk is full: {target} was not written, earlier checkpoints are whole; free some space, "
                     f"then resume from {self.latest(run.name) or 'the start'}"
+                ) from error
+            if isinstance(error, OSError):
+                raise UserError(
+                    f"{target} was not written ({error.strerror}): earlier checkpoints are whole"
                 ) from error
             raise
         self._prune(run)
@@ -104,7 +107,7 @@ class Checkpoints:
             if owner != run_name:
                 _move(path, self.folder / owner)
             elif after_step is not None and _step_of(path) > after_step:
-                _move(path, self.folder / owner / "rolled-back")
+                _move(path, self.folder / owner / ROLLED_BACK)
 
     def recover(self) -> None:
         """Undo or complete what a killed process left: partial and condemned folders go, a displaced one comes back."""
@@ -116,7 +119,7 @@ class Checkpoints:
             if match[2] == "old" and not target.exists():
                 os.rename(path, target)
             else:
-                shutil.rmtree(path)
+                _remove(path)
 
     def _list(self) -> list[Path]:
         paths = (path for path in self.folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir())
@@ -147,7 +150,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"no checkpoint at {path}: {f'there are {near}' if near else 'give a folder checkpoint-NNNN'}")
     manifest = _read_manifest(path)
     _verify(path, manifest["files"])
-    values = {name: _read(path / f"{name}.json") for name in ("state", "config", "versions")}
+    values = {name: _read(path / f"{name}.json") for name in ("state", "config")}
     config, foreign = _config(values["config"], path)
     return Checkpoint(
         path=path,
@@ -156,7 +159,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         run_name=manifest["run_name"],
         config=config,
         state=values["state"],
-        versions=values["versions"],
         format_version=manifest["format"],
         foreign=foreign,
     )
@@ -168,6 +170,8 @@ def _config(values: dict[str, Any], path: Path) -> tuple[Config, tuple[str, ...]
     try:
         return Config.model_validate(values), ()
     except ValidationError as error:
+        if not isinstance(values, dict) or not all(isinstance(keys, dict) for keys in values.values()):
+            raise UserError(f"{path / 'config.json'} holds no configuration: use another checkpoint") from error
         foreign = tuple(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors()}))
     known = {
         section: {key: value for key, value in keys.items() if f"{section}.{key}" not in foreign}
@@ -236,7 +240,8 @@ def _is_sound(manifest: dict[str, Any]) -> bool:
     numbers = (manifest.get("step"), manifest.get("run_id"))
     name, files = manifest.get("run_name"), manifest.get("files")
     named = isinstance(name, str) and _RUN_NAME.fullmatch(name) is not None
-    return named and isinstance(files, dict) and all(type(number) is int and number >= 0 for number in numbers)
+    counted = all(type(number) is int and number >= 0 for number in numbers)
+    return named and counted and isinstance(files, dict) and all(isinstance(file, dict) for file in files.values())
 
 
 def _verify(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -248,11 +253,11 @@ def _verify(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             raise UserError(f"{file} is missing: the checkpoint is incomplete, use another one")
         if name not in files or file.suffix not in SUFFIXES or file.is_symlink():
             raise UserError(f"{file} does not belong to the checkpoint: remove it, or use another one")
-        if file.stat().st_size != files[name]["size"]:
+        if file.stat().st_size != files[name].get("size"):
             raise UserError(
-                f"{file} has {file.stat().st_size} bytes instead of {files[name]['size']}: use another checkpoint"
+                f"{file} has {file.stat().st_size} bytes instead of {files[name].get('size')}: use another checkpoint"
             )
-        if _sha256(file) != files[name]["sha256"]:
+        if _sha256(file) != files[name].get("sha256"):
             raise UserError(f"{file} was altered (its SHA-256 differs from the manifest): use another checkpoint")
 
 
@@ -321,7 +326,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    """Of a checkpoint that was moved elsewhere, the link to it."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)
 
 
@@ -333,14 +341,3 @@ def _move(path: Path, folder: Path) -> None:
         number += 1
         target = folder / f"{path.name}-{number}"
     os.rename(path, target)
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Also when a native writer reports it in words only (safetensors does)."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if re.search(r"No space left|StorageFull|os error 28|code: 28\b", str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

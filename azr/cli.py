@@ -5,6 +5,7 @@ Exit status: 0 done, 1 a command's own "no" (see it), 2 bad input in one line on
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -289,7 +290,7 @@ def export(
         raise UserError(f"there is no checkpoint in {workspace_root() / 'models'}: train first, or give --resume")
     from azr import export
 
-    return export.run(load_checkpoint(path), what.value, output)
+    return export.run(load_checkpoint(path), what.value, user_path(output) if output else None)
 
 
 @config_app.command("show")
@@ -339,14 +340,18 @@ def _checkpoint(path: Path | None) -> Path | None:
     for place in places:
         if place.is_dir():
             return place.resolve()
+    from azr.checkpoint import Checkpoints
+
     models = workspace_root() / "models"
-    known = sorted(found.name for found in models.glob("checkpoint-*") if found.is_dir())
-    hint = f"the newest is {models / known[-1]}" if known else f"there is none in {models}"
+    newest = Checkpoints(models).latest()
+    hint = f"the newest is {newest}" if newest else f"there is none in {models}"
     raise UserError(f"--resume {path}: no such checkpoint; {hint}")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. What the user can mend is one line on stderr; our own bugs show a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another
     try:
         status = app(arguments, prog_name="azr", standalone_mode=False)
     except UserError as error:

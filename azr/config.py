@@ -75,7 +75,7 @@ class ModelConfig(Section):
 
 class TrainConfig(Section):
     steps: int = Field(200, ge=1, description="self-play steps of the whole run")
-    seed: int = Field(0, ge=0, description="seed of everything random")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="seed of everything random")
     save_every: int = Field(10, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(3, ge=1, description="newest checkpoints of this run that are kept")
     learning_rate: float = Field(
@@ -164,8 +164,8 @@ class CurriculumConfig(Section):
 
 class ExecutorConfig(Section):
     lanes: int = Field(0, ge=0, description="programs run side by side; 0 takes every core")
-    cpu_seconds: float = Field(1.0, gt=0, description="CPU time of one program on one input batch")
-    memory_mb: int = Field(256, ge=32, description="memory of one program, MiB")
+    cpu_seconds: float = Field(1.0, gt=0, le=3600, description="CPU time of one program on one input batch")
+    memory_mb: int = Field(256, ge=32, le=1 << 20, description="memory of one program, MiB")
     allow_weaker_isolation: bool = Field(False, description="run although the kernel offers no seccomp")
 
 
@@ -271,7 +271,8 @@ def _parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{where}{line}: not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML lets these through for `!!bool maybe`, `!!timestamp foo` and `!!int ''`.
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError) as error:
         raise UserError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from error
 
 

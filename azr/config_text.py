@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -58,6 +59,19 @@ def with_table(document: str) -> str:
     return f"{before}{BEGIN}\n{to_markdown()}\n{END}{after}"
 
 
+def as_options(config: Config, keys: Iterable[str]) -> str:
+    """`--set section.key=value` for each of the keys, as a shell takes it."""
+    values = ((key, getattr(getattr(config, key.split(".")[0]), key.split(".")[1])) for key in keys)
+    return " ".join(f"--set {shlex.quote(f'{key}={_scalar(value)}')}" for key, value in values)
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as a list, sections in it as mappings."""
+    if not isinstance(value, tuple):
+        return value
+    return [item.model_dump() if isinstance(item, Section) else item for item in value]
+
+
 def _cell(default: Any) -> str:
     if isinstance(default, tuple) and default and isinstance(default[0], Section):
         return f"{len(default)} entries"
@@ -74,8 +88,15 @@ def _entry(key: str, value: Any) -> Iterator[str]:
 
 def _scalar(value: Any) -> str:
     """On one line, in YAML's flow style."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
+    plain = _plain(value)
+    text = _dump(plain, allow_unicode=True)
+    return text if text.isprintable() else _dump(plain, allow_unicode=False)
+
+
+def _dump(plain: Any, allow_unicode: bool) -> str:
+    text = yaml.safe_dump(
+        plain, default_flow_style=True, allow_unicode=allow_unicode, sort_keys=False, width=float("inf")
+    )
     return text.removesuffix("...\n").strip()
 
 

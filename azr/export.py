@@ -18,7 +18,7 @@ from typing import Any
 
 from azr.buffer import Buffer
 from azr.checkpoint import FORMAT, Checkpoint
-from azr.errors import UserError
+from azr.errors import UserError, is_disk_full
 from azr.paths import user_path
 from azr.records import TASK_TYPES
 from azr.rows import task_to_json
@@ -39,8 +39,11 @@ def run(checkpoint: Checkpoint, what: str, output: Path | None) -> int:
             partial = Path(folder) / target.name  # only what is whole gets the name
             EXPORTS[what](checkpoint, partial)
             partial.rename(target)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}): choose another --output") from error
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{target} cannot be written ({reason}): choose another --output") from error
     print(f"{what} of {checkpoint.run_name}, step {checkpoint.step}: {target}")
     return 0
 

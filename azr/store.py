@@ -7,7 +7,6 @@ ahead of the rows. Resuming deletes every row after the checkpoint's step in one
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -163,16 +162,6 @@ class Store:
                 "or the database is an older copy): resume from an earlier checkpoint"
             )
 
-    def run(self, run_id: int | None = None) -> Run:
-        """A run of this database, the newest by default. Raises UserError if there is none."""
-        which = "ORDER BY id DESC LIMIT 1" if run_id is None else "WHERE id = ?"
-        rows = self.query(f"SELECT * FROM runs {which}", *([] if run_id is None else [run_id]))
-        if not rows:
-            raise UserError(f"{self.path} holds no run{'' if run_id is None else f' {run_id}'}")
-        row = rows[0]
-        config = Config.model_validate(json.loads(row["config"]))
-        return Run(self, row["id"], row["name"], config, json.loads(row["versions"]))
-
     def _started(
         self, connection: sqlite3.Connection, run_id: int, after_step: int | None, versions: Mapping[str, str]
     ) -> None:
@@ -318,30 +307,6 @@ class Evaluation:
 def told_samples(result: Mapping[str, Any]) -> int:
     """How many samples a stored result counts."""
     return int(result.get("samples", result.get("tasks", 0)))
-
-
-def dump_rows(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Every row of the run in a fixed order, without times, memory and row ids: equal for runs that went the same."""
-    query = run.store.query
-    samples = """SELECT subject, benchmark, protocol_hash, evaluation_samples.* FROM evaluation_samples
-        JOIN evaluations ON evaluations.id = evaluation WHERE run = ? ORDER BY 1, 2, 3, task_id, sample"""
-    selects = {
-        "runs": "SELECT config, seed FROM runs WHERE id = ?",
-        "steps": "SELECT step, metrics FROM steps WHERE run = ? ORDER BY step",
-        "events": "SELECT step, kind, text FROM events WHERE run = ? ORDER BY step, kind, text",
-        "evaluations": """SELECT step, subject, benchmark, protocol, protocol_hash, finished IS NOT NULL AS complete
-            FROM evaluations WHERE run = ? ORDER BY subject, benchmark, protocol_hash""",
-        "evaluation_samples": samples,
-    }
-    for table in ("proposals", "tasks", "attempts"):
-        selects[table] = f"SELECT * FROM {table} WHERE run = ? ORDER BY step, idx"
-    rows = {table: query(select, run.id) for table, select in selects.items()}
-    for row in (row for table in rows.values() for row in table):
-        for name in ("run", "evaluation", "seconds"):
-            row.pop(name, None)
-        if "subject" in row:
-            row["subject"] = row["subject"].replace(run.name, "RUN")
-    return rows
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -1,8 +1,8 @@
-"""What training is measured against: published scores with their protocol and source, and the goals of a run."""
+"""What training is measured against, besides the untrained model: published scores with their protocol and source."""
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from azr.section import Section
 
@@ -17,15 +17,6 @@ class Reference(Section):
     source: str
 
 
-class Goal(Section):
-    """To score above another model on a benchmark, under the same protocol."""
-
-    benchmark: str
-    above: str  # "untrained" (this run's own model before training), or the `model` of a reference
-    by: float = Field(0.0, ge=0)  # percentage points; 0 asks for any significant gain
-
-
-UNTRAINED = "untrained"
 _EVALPLUS_COLUMNS = ("humaneval", "humaneval+", "mbpp", "mbpp+")
 _EVALPLUS_SCORES: dict[str, tuple[float | None, ...]] = {
     "GPT-3.5-Turbo (Nov 2023)": (76.8, 70.7, 82.5, 69.7),
@@ -61,26 +52,9 @@ REFERENCES = (
         )
     ),
 )
-GOALS = (
-    *(Goal(benchmark=benchmark, above=UNTRAINED) for benchmark in ("humaneval", "mbpp", "apps")),
-    *(Goal(benchmark=benchmark, above="CodeLlama-7B") for benchmark in ("humaneval", "mbpp")),
-    *(Goal(benchmark=benchmark, above="GPT-3.5-Turbo (Nov 2023)") for benchmark in ("humaneval", "mbpp")),
-    *(Goal(benchmark=benchmark, above="Claude 3 Haiku") for benchmark in ("humaneval", "mbpp")),
-)
 
 
 class TargetsConfig(Section):
-    goals: tuple[Goal, ...] = Field(
-        GOALS, description="what to beat, under the same protocol; by: percentage points, 0 means any significant gain"
-    )
     references: tuple[Reference, ...] = Field(
         REFERENCES, description="published pass@1 in per cent, each with its protocol and source"
     )
-
-    @model_validator(mode="after")
-    def _goals_name_references(self) -> TargetsConfig:
-        known = {(reference.model, reference.benchmark) for reference in self.references}
-        for goal in self.goals:
-            if goal.above != UNTRAINED and (goal.above, goal.benchmark) not in known:
-                raise ValueError(f"no reference of {goal.above!r} on {goal.benchmark!r}: a goal needs one")
-        return self

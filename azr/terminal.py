@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -56,11 +58,20 @@ def duration(seconds: float) -> str:
     return f"{seconds // 60} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+class Output(Console):
+    """Standard output. Where nobody reads it any more, nothing is written: what shows a run does not end it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Terminal:
     """Live view if the console is a terminal, else one line a step. Use as a context manager."""
 
     def __init__(self, title: str, steps: int, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Output(highlight=False)
         self.title, self.steps = title, steps
         self._step, self._phase, self._fraction = 0, "starting", 0.0
         self._metrics: Numbers = {}
@@ -70,7 +81,7 @@ class Terminal:
         self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_terminal and self.console.file.isatty():  # FORCE_COLOR calls a pipe a terminal
             self._live.start()
         return self
 
@@ -90,11 +101,16 @@ class Terminal:
         self._step, self._metrics, self._timings = step, metrics, timings
         self._newest = newest or self._newest
         self._durations = [*self._durations[-9:], timings["seconds/step"]]
-        self.console.print(self.line(step, metrics, timings))
+        self._print(self.line(step, metrics, timings))
 
     def note(self, kind: str, text: str) -> None:
         style = {"alarm": "bold yellow", "error": "bold red"}.get(kind, "cyan")
-        self.console.print(Text(f"{kind}: {text}", style=style))
+        self._print(Text(f"{kind}: {text}", style=style))
+
+    def _print(self, line: Text) -> None:
+        """On one line, however long; lost where it cannot be written, as on a full disk."""
+        with suppress(OSError):
+            self.console.print(line, soft_wrap=True)
 
     def line(self, step: int, metrics: Numbers, timings: Numbers) -> Text:
         """One finished step in one line."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import platform
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from azr import __version__, buffer, prompts
-from azr.checkpoint import FORMAT, Checkpoint, check_same, load_checkpoint
+from azr.checkpoint import FORMAT, ROLLED_BACK, Checkpoint, check_same, load_checkpoint
 from azr.config import Config, changed_keys
+from azr.config_text import as_options
 from azr.errors import UserError
 from azr.evaluation.training import Stopped, due, evaluate_during_training, wanted
 from azr.executor import Executor, Status, ValidationRequest
@@ -45,7 +47,8 @@ class Interrupt:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
-        print("\nstopping after this step (Ctrl-C again: stop now, back to the last checkpoint)", file=sys.stderr)
+        with suppress(OSError):  # Ctrl-C ends what reads our output too
+            print("\nstopping after this step (Ctrl-C again: stop now, back to the last checkpoint)", file=sys.stderr)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -104,7 +107,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
     """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
     wanted(config)  # a benchmark's name that is wrong would show after the first step only
     check_tracker(config.tracking)
-    place, interrupt = Workspace(workspace), Interrupt()
+    place, interrupt, asked = Workspace(workspace), Interrupt(), config
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
@@ -112,10 +115,7 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         if chosen:
             print(chosen)
         if checkpoint:
-            if checkpoint.format_version < FORMAT or checkpoint.foreign:
-                has = f" (which has {', '.join(checkpoint.foreign)})" if checkpoint.foreign else ""
-                raise UserError(f"{resume} was written by another AZR{has}: it can be evaluated, but not resumed")
-            _check_config(checkpoint.config, config)
+            _check_checkpoint(checkpoint, config)
         # A resumed run keeps its micro-batch: another one would round its sums otherwise.
         micro_batch, line = planned(config, checkpoint.state["resolved"]["micro_batch_tokens"] if checkpoint else None)
         print(f"memory: {line}")
@@ -126,13 +126,11 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         stack.enter_context(interrupt.installed())
         selfplay = open_run(config, checkpoint, place, store, executor, policy)
         title = f"AZR {__version__} · {selfplay.run.name} · {policy.describe()['name']} · workspace {place.root}"
-        terminal = stack.enter_context(Terminal(title, config.train.steps))
-        selfplay.views = (terminal, *views)
-        _log_to(place.log_file(selfplay.run.name))
         selfplay.run.record_event(0, "executor", executor.describe())
         try:
-            sent = stack.enter_context(tracker(config, selfplay.run.name, place.logs))
-            selfplay.views = (*selfplay.views, *sent)
+            _log_to(place.log_file(selfplay.run.name))
+            sent = stack.enter_context(tracker(config, selfplay.run.name, place.logs))  # may ask: before the live view
+            selfplay.views = (stack.enter_context(Terminal(title, config.train.steps)), *views, *sent)
             train(selfplay, interrupt)
         except BaseException as error:
             selfplay.run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -141,8 +139,18 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         done = selfplay.step >= config.train.steps
         selfplay.run.finish("finished" if done else "interrupted")
     path = place.checkpoints.latest(selfplay.run.name) or resume
-    print(f"{'finished' if done else 'interrupted'} after step {selfplay.step}; go on with: ./run.sh --resume {path}")
+    print(
+        f"{'finished' if done else 'interrupted'} after step {selfplay.step}; go on with: {_command(asked, path, done)}"
+    )
     return 0 if done else 130
+
+
+def _command(asked: Config, path: Path | None, done: bool) -> str:
+    """What goes on with the run: its checkpoint, and every key that has another value than by default."""
+    if done:
+        asked = asked.model_copy(update={"train": asked.train.model_copy(update={"steps": 2 * asked.train.steps})})
+    keys = changed_keys(Config(), asked, may_change=())
+    return " ".join(filter(None, ("./run.sh --resume", shlex.quote(str(path)), as_options(asked, keys))))
 
 
 def load_policy(config: Config, checkpoint: Checkpoint | None, micro_batch: int) -> Policy:
@@ -207,12 +215,20 @@ def _selfplay(
     )
 
 
-def _check_config(saved: Config, current: Config) -> None:
-    changed = changed_keys(saved, current)
+def _check_checkpoint(checkpoint: Checkpoint, config: Config) -> None:
+    """Refuses a checkpoint whose run would not continue, and says how it would."""
+    if checkpoint.format_version < FORMAT or checkpoint.foreign:
+        has = f" (which has {', '.join(checkpoint.foreign)})" if checkpoint.foreign else ""
+        raise UserError(f"{checkpoint.path} was written by another AZR{has}: it can be evaluated, but not resumed")
+    if checkpoint.path.parent.name == ROLLED_BACK:
+        raise UserError(
+            f"{checkpoint.path}: its run went on from an earlier step, without it: it can be evaluated, but not resumed"
+        )
+    changed = changed_keys(checkpoint.config, config)
     if changed:
         raise UserError(
             f"cannot resume with another configuration: {', '.join(changed)} changed; "
-            "give the values of the checkpoint's config.json, or start a new run"
+            f"resume with {as_options(checkpoint.config, changed)}, or start a new run"
         )
 
 
@@ -253,7 +269,11 @@ def versions() -> dict[str, str]:
 
 
 def _log_to(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): make it yours to write") from error
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, says nothing on the terminal
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

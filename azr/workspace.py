@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -35,11 +36,13 @@ class Workspace:
         """Hold the workspace for one training. The kernel frees it when the process dies, however it dies.
 
         Mends what a killed process left half-written in models/. Raises UserError if another process holds the lock,
-        or if the folders cannot be made.
+        or if the folders cannot be made or written.
         """
         try:
             for folder in (self.models, self.data, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
             file = self._lock_file.open("a+", encoding="ascii")
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}: choose a workspace that is yours to write") from error

@@ -64,7 +64,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(place: Workspace, run: Run) -> 
     assert (loaded.step, loaded.run_id, loaded.run_name) == (20, run.id, run.name)
     assert loaded.config == run.config
     assert loaded.state == {"text": WEIRD, "numbers": [0.1, 2**80, -0.0]}
-    assert (loaded.versions, loaded.format_version) == ({"azr": "0.1"}, FORMAT)
+    assert loaded.format_version == FORMAT
     assert (loaded.path / "optimizer" / "state.safetensors").read_bytes() == b"moments" * 100
     assert names(place.models) == ["checkpoint-0020"]
     assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".safetensors", ".json"}
@@ -131,7 +131,7 @@ def test_a_damaged_manifest_is_named(place: Workspace, run: Run) -> None:
 @pytest.mark.parametrize(
     "forged",
     [{"run_name": "../../outside"}, {"run_name": "/tmp/there"}, {"run_name": ".."}, {"run_name": 3}, {"step": "1"},
-     {"step": -1}, {"run_id": None}, {"files": []}],
+     {"step": -1}, {"run_id": None}, {"files": []}, {"files": {"state.json": 7}}],
 )  # fmt: skip
 def test_a_strangers_manifest_leads_nowhere(place: Workspace, run: Run, forged: dict[str, Any]) -> None:
     """Its values become folders' names: it may agree with its own digest and be forged all the same."""
@@ -143,6 +143,20 @@ def test_a_strangers_manifest_leads_nowhere(place: Workspace, run: Run, forged: 
         load_checkpoint(path)
     place.checkpoints.claim("another run")
     assert names(place.models) == ["unreadable"] and names(place.root) == ["data", "models"]
+
+
+@pytest.mark.parametrize("values", [[], {"train": 3}])
+def test_a_strangers_configuration_that_is_none_is_one_line(place: Workspace, run: Run, values: Any) -> None:
+    path = place.checkpoints.save(run, 1, write, {})
+    (path / "config.json").write_text(json.dumps(values))
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest |= module._manifest(path, run, 1)
+    manifest["files"].pop("manifest.json")
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps(manifest | {"sha256": module._digest(manifest)}))
+    with pytest.raises(UserError, match="holds no configuration"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "payload.pkl", "optimizer/extra.json"])
@@ -192,6 +206,17 @@ def test_the_newest_are_kept(place: Workspace) -> None:
         place.checkpoints.save(run, step, write, {})
     assert names(place.models) == ["checkpoint-10000", "checkpoint-9999"]
     assert place.checkpoints.latest() == place.models / "checkpoint-10000"
+
+
+def test_a_checkpoint_that_was_moved_away_and_linked_to_is_left_alone(place: Workspace, tmp_path: Path) -> None:
+    run = new_run(place, keep_checkpoints=1)
+    moved = place.checkpoints.save(run, 1, write, {}).rename(tmp_path / "elsewhere")
+    (place.models / "checkpoint-0001").symlink_to(moved)
+    place.checkpoints.save(run, 2, write, {})
+    assert names(place.models) == ["checkpoint-0002"]
+    (place.models / ".checkpoint-0001.trash").symlink_to(moved)  # by a version that could not delete it
+    place.checkpoints.recover()
+    assert names(place.models) == ["checkpoint-0002"] and (moved / "manifest.json").is_file()
 
 
 def test_a_new_run_moves_older_runs_away_and_never_deletes_them(place: Workspace) -> None:
@@ -271,6 +296,15 @@ def test_a_full_disk_reported_in_words_only(place: Workspace, run: Run) -> None:
 
     with pytest.raises(UserError, match="disk is full"):
         place.checkpoints.save(run, 20, native, {})
+
+
+def test_a_folder_that_cannot_be_written_any_more_is_one_line(place: Workspace, run: Run) -> None:
+    def denied(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(UserError, match=r"checkpoint-0001 was not written \(Permission denied\)"):
+        place.checkpoints.save(run, 1, denied, {})
+    assert names(place.models) == []
 
 
 def test_any_other_failure_of_the_policy_is_not_hidden(place: Workspace, run: Run) -> None:

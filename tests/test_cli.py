@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from azr import cli
 from azr.config import Config, load_config
+from azr.config_text import to_yaml
 from azr.errors import UserError
 
 
@@ -188,6 +190,29 @@ def test_config_show_prints_what_loads_again(capsys: pytest.CaptureFixture[str])
     assert "# self-play steps of the whole run\n  steps: 3\n" in text
     Path("shown.yaml").write_text(text)
     assert load_config(Path("shown.yaml")) == load_config(None, ["train.steps=3", "tasks.types=[abduction]"])
+
+
+def test_a_character_that_the_terminal_lacks_is_replaced() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "azr", "config", "show", "--set", "model.name=é"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "") and "name: ?" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["\u0085x", "a\u2028b", "ü", "\x1b[2J"])
+def test_any_text_is_shown_so_that_it_loads_again(text: str, tmp_path: Path) -> None:
+    shown = tmp_path / "shown.yaml"
+    config = Config.model_validate({"tracking": {"project": text}})
+    shown.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(shown) == config
+
+
+def test_the_newest_checkpoint_is_that_of_the_highest_step(capsys: pytest.CaptureFixture[str]) -> None:
+    for step in ("9990", "10000"):
+        (Path("models") / f"checkpoint-{step}").mkdir(parents=True)
+    assert azr("eval", "--resume", "models/none") == 2
+    assert "the newest is" in (message := capsys.readouterr().err) and "checkpoint-10000" in message
 
 
 def test_output_that_nobody_reads_is_no_traceback() -> None:

@@ -7,7 +7,7 @@ import pytest
 from azr.config import Config, changed_keys, key_names, load_config
 from azr.config_text import BEGIN, DOCS_FILE, END, YAML_FILE, to_markdown, to_yaml, with_table
 from azr.errors import UserError
-from azr.targets import REFERENCES, Goal
+from azr.targets import REFERENCES
 
 
 def refused(text: str, tmp_path: Path, *overrides: str) -> str:
@@ -78,10 +78,6 @@ def test_file_over_defaults_and_overrides_over_file(tmp_path: Path) -> None:
         ("- train", "FILE: expected sections such as `train:`, found list"),
         ("train: {steps: 3", "FILE, line 1: not valid YAML: expected ',' or '}', but got '<stream end>'"),
         ("train: {steps: 3}\ntrain: {seed: 1}", "FILE, line 2: not valid YAML: the key 'train' is given twice"),
-        (
-            "targets: {goals: [{benchmark: mbpp, above: GPT-9}]}",
-            "FILE: targets: no reference of 'GPT-9' on 'mbpp': a goal needs one",
-        ),
     ],
 )
 def test_bad_files_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -89,7 +85,17 @@ def test_bad_files_are_refused_in_one_line(text: str, message: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["a: &a [*a]", "\0", "? [a]\n: 3", "? 2024-01-01\n: 3", "train: !!python/name:os.x ''"]
+    "text",
+    [
+        "a: &a [*a]",
+        "\0",
+        "? [a]\n: 3",
+        "? 2024-01-01\n: 3",
+        "train: !!python/name:os.x ''",
+        "model: {name: !!bool maybe}",
+        "model: {name: !!timestamp foo}",
+        "model: {name: !!int ''}",
+    ],
 )
 def test_strange_yaml_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     assert refused(text, tmp_path).startswith("FILE")
@@ -120,6 +126,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("train.steps", "--set train.steps: expected section.key=value, for example train.steps=100"),
         ("steps=1", "--set steps=1: expected section.key=value, for example train.steps=100"),
         ("model.name=null", "--set: model.name: should be a valid string, not None"),
+        (
+            "train.seed=9223372036854775808",
+            "--set: train.seed: should be less than 9223372036854775808, not 9223372036854775808",
+        ),
     ],
 )
 def test_bad_overrides_are_refused_in_one_line(override: str, message: str, tmp_path: Path) -> None:
@@ -137,14 +147,14 @@ def test_changed_keys_name_what_a_resume_refuses() -> None:
             "evaluation.every=4",
             "dashboard.port=1234",
             "tracking.backend=wandb",
-            "targets.goals=[]",
+            "targets.references=[]",
             "train.seed=1",
             "tasks.types=[deduction]",
         ],
     )
     assert changed_keys(old, old) == []
     assert changed_keys(old, new) == ["train.seed", "tasks.types"]
-    assert {"train.steps", "dashboard.port", "targets.goals"} <= set(changed_keys(old, new, may_change=()))
+    assert {"train.steps", "dashboard.port", "targets.references"} <= set(changed_keys(old, new, may_change=()))
 
 
 def test_targets_say_where_they_come_from() -> None:
@@ -152,7 +162,6 @@ def test_targets_say_where_they_come_from() -> None:
     entries = [(reference.model, reference.benchmark, reference.protocol) for reference in REFERENCES]
     assert len(set(entries)) == len(entries)
     assert ("CodeLlama-7B", "humaneval", "evalplus") in entries
-    assert Goal(benchmark="humaneval", above="untrained") in Config().targets.goals
 
 
 @pytest.mark.parametrize(

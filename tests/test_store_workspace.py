@@ -65,3 +65,14 @@ def test_a_workspace_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="models"), Workspace(tmp_path).lock():
         pytest.fail("no folder, no lock")
+
+
+@pytest.mark.parametrize("name", ["models", "data", "logs"])
+def test_a_folder_that_cannot_be_written_is_found_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not at the first checkpoint. (Permissions do not bind root, who may run this test.)"""
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / name and access(path, mode))
+    with pytest.raises(UserError, match=f"{name}: Permission denied"), Workspace(tmp_path).lock():
+        pytest.fail("no folder, no lock")

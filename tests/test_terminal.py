@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from azr.records import Pair, Task
-from azr.terminal import Terminal
+from azr.terminal import Output, Terminal
+from azr.train import Interrupt
 
 METRICS = {"propose/valid": 0.5, "solve/rate": 0.25, "reward/propose": 0.1, "reward/solve": -0.2}
 LEVELS = {"curriculum/level/deduction": 1.25, "curriculum/level/abduction": 3.0, "curriculum/level/induction": 0.0}
@@ -64,3 +68,42 @@ def test_the_live_view_shows_where_the_run_is() -> None:
     assert not {"\x1b", "\x07", "\x9b"} & set(second)
     terminal.step(2, METRICS, TIMINGS, None)
     assert "newest task" in view()  # the last one stays
+
+
+def test_a_line_is_one_line_and_no_live_view_where_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes any file for a terminal
+    with (tmp_path / "log").open("w") as file, Terminal("a run", 10, Output(file=file, width=80)) as terminal:
+        terminal.step(1, METRICS | LEVELS, TIMINGS, None)
+        terminal.phase(2, "propose")
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert "step" in line and "left" in line and "\x1b[?25l" not in line  # which hides the cursor
+
+
+def test_output_that_cannot_be_written_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the `tee` that a run was piped into before the run has saved its last step."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        terminal = Terminal("a run", 10, Output(file=pipe))
+        for step in (1, 2):
+            terminal.step(step, METRICS, TIMINGS, None)
+        terminal.note("alarm", "nothing is solved")
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr("sys.stderr", open(writing, "w", buffering=1))  # noqa: SIM115 (closed below, where it may fail)
+    interrupt = Interrupt()
+    interrupt(2, None)
+    assert interrupt.wanted
+    with pytest.raises(BrokenPipeError):
+        __import__("sys").stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_below_the_output_ends_no_run() -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115 (closing it fails)
+    terminal = Terminal("a run", 10, Output(file=full))
+    terminal.step(1, METRICS, TIMINGS, None)
+    with pytest.raises(OSError, match="No space"):
+        full.close()

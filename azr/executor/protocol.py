@@ -30,7 +30,6 @@ OUT_OF_MEMORY = b"M"
 FORBIDDEN = b"F"  # name of the audit event
 SYNTAX_ERROR = b"S"
 NO_FUNCTION = b"A"
-FAILURES = frozenset([EXCEPTION, NOT_A_VALUE, TOO_LARGE, OUT_OF_MEMORY, FORBIDDEN, SYNTAX_ERROR, NO_FUNCTION])
 MAX_REASON = 64  # bytes of a failure's payload
 
 # Exit codes of a program's process that did not send a last frame.

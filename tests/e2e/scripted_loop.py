@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from stored_rows import dump_rows, newest_run
+
 from azr.config import Config, CurriculumConfig
 from azr.datatypes import ARGUMENTS
 from azr.policy.scripted import ScriptedPolicy
-from azr.store import Store, dump_rows
+from azr.store import Store
 
 # Every mean but `data`: what most scripts propose is about numbers only.
 MEANS = [mean for mean in CurriculumConfig().means if mean != "data"]
@@ -108,4 +110,4 @@ def config(**changes: Any) -> Config:
 
 def rows(place: Path) -> dict[str, Any]:
     with Store(place / "data" / "azr.sqlite") as store:
-        return dump_rows(store.run())
+        return dump_rows(newest_run(store))

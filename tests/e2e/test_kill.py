@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_rows import dump_rows, newest_run
 
 from azr.checkpoint import Checkpoints
 from azr.errors import UserError
 from azr.records import TASK_TYPES
-from azr.store import Store, dump_rows
+from azr.store import Store
 
 pytest_plugins = ["trained_tiny_model"]
 
@@ -79,7 +80,7 @@ def kill_at_random(place: Path, rng: random.Random, pause: float, *arguments: An
 
 def dump(place: Path) -> dict[str, Any]:
     with Store(place / "data" / "azr.sqlite") as store:
-        return dump_rows(store.run())
+        return dump_rows(newest_run(store))
 
 
 def compare_after_kills(tmp_path: Path, model: str, kills: int, pause: float, *more: str) -> int:

@@ -89,6 +89,34 @@ def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Pat
         play(resume=tmp_path / "models" / "checkpoint-0004", tasks={"answer_temperature": 0.7})
 
 
+def test_what_a_resume_needs_is_said(play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the end of the run as a command, and where it was left out."""
+    place = tmp_path / "a place"
+    play(place=place, train={"steps": 2, "seed": 5})
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "go on with" in line]
+    path = place / "models" / "checkpoint-0002"
+    assert f"./run.sh --resume '{path}'" in line
+    assert "--set train.steps=4" in line and "--set train.seed=5" in line  # two steps more
+    with pytest.raises(UserError, match=r"train\.seed changed; resume with --set train\.seed=5, or start a new run"):
+        play(resume=path, place=place, train={"steps": 4})
+
+
+def test_a_checkpoint_that_was_rolled_back_is_not_resumed(play: Any, tmp_path: Path) -> None:
+    play(train={"save_every": 2})
+    play(resume=tmp_path / "models" / "checkpoint-0002", train={"save_every": 2})
+    [old] = (tmp_path / "models").glob("run-*/rolled-back/checkpoint-0004")
+    with pytest.raises(UserError, match="went on from an earlier step, without it"):
+        play(resume=old)
+
+
+def test_a_log_that_cannot_be_written_is_one_line(play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azr.workspace.Workspace.log_file", lambda place, run: place.logs / "none" / run)
+    with pytest.raises(UserError, match=r"logs.*cannot be written"):
+        play()
+    with Store(tmp_path / "data" / "azr.sqlite") as store:
+        assert store.query("SELECT status FROM runs")[0]["status"] == "failed"
+
+
 def test_resume_refuses_a_checkpoint_of_an_older_format(
     play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from scripted_loop import Scripted, rows
+from stored_rows import newest_run
 
 from azr import train
 from azr.policy.base import Progress
@@ -55,7 +56,7 @@ def evaluated(tmp_path: Path, **more: Any) -> dict[str, Any]:
 def scores(place: Path) -> list[tuple[str, int | None, float | None]]:
     with Store(place / "data" / "azr.sqlite") as store:
         found = store.query("SELECT subject, step, json_extract(result, '$.\"pass@1\"') AS score FROM evaluations")
-        name = store.run().name
+        name = newest_run(store).name
     return [(row["subject"].replace(name, "RUN"), row["step"], row["score"]) for row in found]
 
 

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from stored_rows import newest_run
 
 from azr.config import Config
 from azr.errors import UserError
@@ -54,7 +55,7 @@ def test_every_step_of_a_training_is_sent(play: Any, tmp_path: Path, fake: Fake)
     assert play(train={"steps": 3}, tracking={"backend": backend, "project": "mine"})[0] == 0
     [start] = [named for name, _, named in fake.calls if name == "init"]
     with Store.open_readonly(tmp_path / "data" / "azr.sqlite") as store:
-        name = store.run().name
+        name = newest_run(store).name
     assert (start["project"], start["name"], start["resume"]) == ("mine", name, "allow")
     assert start["config"]["train"]["steps"] == 3
     assert (start.get("id"), "dir" in start) == ((name, True) if backend == "wandb" else (None, False))
