@@ -56,7 +56,7 @@ fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15)
 # Can packages be installed into .venv? Also where somebody else made it; not where it was moved here.
 usable() {
     [ "$(cat "$venv/azr-root" 2>/dev/null || printf '%s\n' "$root")" = "$root" ] && fits "$venv/bin/python" &&
-        "$venv/bin/python" -m pip --version >/dev/null 2>&1
+        { "$venv/bin/python" -m pip --version || "$venv/bin/python" -m ensurepip; } >/dev/null 2>&1
 }
 
 # Sets $python. Candidates are run: one on the PATH may be a shim for an interpreter that is not there.
@@ -121,14 +121,14 @@ without_engines() {
     [ "${CI:-} $1 $(uname -s)" != "true test Linux" ] ||
         die "the packages of $engines cannot be installed, and without them their tests would skip; why is in $log; start again to go on"
     say "the packages of $engines cannot be installed here: models that need them will say so, their tests will skip;" \
-        "to try again: $venv/bin/python -m pip install -e '$root[$engines]'"
+        "to try again: '$venv/bin/python' -m pip install -c '$root/constraints.txt' -e '$root[$engines]'"
 }
 
 install() {
-    find_python
     { mkdir -p "$root/logs" && : >"$log"; } || die "cannot write $log; the project's folder has to be yours to write"
     rm -f "$venv/azr-base" "$venv/azr-test"
     if ! usable; then
+        find_python
         say "making $venv with $python (once; it takes some minutes)"
         "$python" -m venv --clear "$venv" >>"$log" 2>&1 ||
             die "$python could not make $venv ($(tail -n 1 "$log")); all of it is in $log"

@@ -85,7 +85,7 @@ class Checkpoints:
                 ) from error
             if isinstance(error, OSError):
                 raise UserError(
-                    f"{target} was not written ({error.strerror}): earlier checkpoints are whole"
+                    f"{target} was not written ({error.strerror or error}): earlier checkpoints are whole"
                 ) from error
             raise
         self._prune(run)

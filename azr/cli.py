@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -72,7 +73,10 @@ def train(
     from azr.dashboard.beside import showing
 
     with showing(settings, workspace_root(), dashboard=dashboard, browser=not no_browser) as views:
-        return train.main(settings, resume=checkpoint, workspace=workspace_root(), views=views)
+        usual = None
+        with suppress(UserError):  # in a file that --config replaces
+            usual = _settings(None, None)
+        return train.main(settings, resume=checkpoint, workspace=workspace_root(), views=views, usual=usual)
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -350,8 +354,8 @@ def _checkpoint(path: Path | None) -> Path | None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit. What the user can mend is one line on stderr; our own bugs show a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows another
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that it lacks ends no run
+        sys.stdout.reconfigure(errors="replace" if sys.stdout.isatty() else "backslashreplace")
     try:
         status = app(arguments, prog_name="azr", standalone_mode=False)
     except UserError as error:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from azr.config import Config, Section
+from azr.config import Config, Dumper, Section
 
 ROOT = Path(__file__).resolve().parent.parent
 YAML_FILE = ROOT / "config" / "azr_config.yaml"
@@ -87,17 +87,20 @@ def _entry(key: str, value: Any) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    """On one line, in YAML's flow style."""
+    """On one line, in YAML's flow style; text with escapes where it cannot be printed."""
     plain = _plain(value)
-    text = _dump(plain, allow_unicode=True)
-    return text if text.isprintable() else _dump(plain, allow_unicode=False)
+    text = _dump(plain)
+    if text.isprintable():
+        return text
+    return _dump(plain, allow_unicode=False, style='"' if isinstance(plain, str) else None)
 
 
-def _dump(plain: Any, allow_unicode: bool) -> str:
-    text = yaml.safe_dump(
-        plain, default_flow_style=True, allow_unicode=allow_unicode, sort_keys=False, width=float("inf")
-    )
-    return text.removesuffix("...\n").strip()
+def _dump(plain: Any, allow_unicode: bool = True, style: str | None = None) -> str:
+    text = yaml.dump(
+        plain, Dumper=Dumper, default_flow_style=True, default_style=style, allow_unicode=allow_unicode,
+        sort_keys=False, width=float("inf"),
+    )  # fmt: skip
+    return str(text).removesuffix("...\n").strip()
 
 
 def main() -> None:

@@ -109,8 +109,12 @@ class Terminal:
 
     def _print(self, line: Text) -> None:
         """On one line, however long; lost where it cannot be written, as on a full disk."""
-        with suppress(OSError):
+        try:
             self.console.print(line, soft_wrap=True)
+        except OSError:
+            self.console.quiet = True
+            self.console.print()  # drops what rich would write again with the next line
+            self.console.quiet = False
 
     def line(self, step: int, metrics: Numbers, timings: Numbers) -> Text:
         """One finished step in one line."""

@@ -103,11 +103,19 @@ def evaluate(selfplay: SelfPlay, interrupt: Interrupt) -> None:
             view.note("evaluation", note)
 
 
-def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = ()) -> int:
-    """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input."""
+def main(
+    config: Config, *, resume: Path | None, workspace: Path, views: Sequence[View] = (), usual: Config | None = None
+) -> int:
+    """Train from scratch, or go on from a checkpoint. Returns the exit status. Raises UserError for bad input.
+
+    `usual` is the configuration without options, by which the last line says how to go on; by default the defaults.
+    """
     wanted(config)  # a benchmark's name that is wrong would show after the first step only
     check_tracker(config.tracking)
-    place, interrupt, asked = Workspace(workspace), Interrupt(), config
+    # Of the dashboard's keys one is a secret, and no other is needed to go on.
+    own = changed_keys(usual or Config(), config, may_change=("train.steps", "dashboard.*", "targets.*"))
+    options = [as_options(config, own)] if own else []
+    place, interrupt = Workspace(workspace), Interrupt()
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
@@ -139,18 +147,11 @@ def main(config: Config, *, resume: Path | None, workspace: Path, views: Sequenc
         done = selfplay.step >= config.train.steps
         selfplay.run.finish("finished" if done else "interrupted")
     path = place.checkpoints.latest(selfplay.run.name) or resume
-    print(
-        f"{'finished' if done else 'interrupted'} after step {selfplay.step}; go on with: {_command(asked, path, done)}"
-    )
+    ended = "finished" if done else "interrupted"
+    steps = 2 * max(selfplay.step, config.train.steps) if done else config.train.steps
+    command = f"./run.sh --resume {shlex.quote(str(path))} --set train.steps={steps}"
+    print(f"{ended} after step {selfplay.step}; go on with: {' '.join([command, *options])}")
     return 0 if done else 130
-
-
-def _command(asked: Config, path: Path | None, done: bool) -> str:
-    """What goes on with the run: its checkpoint, and every key that has another value than by default."""
-    if done:
-        asked = asked.model_copy(update={"train": asked.train.model_copy(update={"steps": 2 * asked.train.steps})})
-    keys = changed_keys(Config(), asked, may_change=())
-    return " ".join(filter(None, ("./run.sh --resume", shlex.quote(str(path)), as_options(asked, keys))))
 
 
 def load_policy(config: Config, checkpoint: Checkpoint | None, micro_batch: int) -> Policy:
@@ -269,6 +270,7 @@ def versions() -> dict[str, str]:
 
 
 def _log_to(path: Path) -> None:
+    logging.lastResort = None  # what has no file to go to is not for the terminal
     try:
         handler = logging.FileHandler(path, encoding="utf-8")
     except OSError as error:

@@ -41,8 +41,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def showing(config: Config, root: Path, **choices: bool) -> Iterator[tuple[()]]:
         yield ()
 
-    def main(config: Config, *, resume: Path | None, workspace: Path, views: tuple[()]) -> int:
-        calls.append({"config": config, "resume": resume, "workspace": workspace})
+    def main(config: Config, *, resume: Path | None, workspace: Path, views: tuple[()], usual: Config) -> int:
+        calls.append({"config": config, "resume": resume, "workspace": workspace, "usual": usual})
         return 0
 
     module = types.ModuleType("azr.train")
@@ -83,7 +83,7 @@ def test_train_gets_the_configuration_and_the_workspace(trained: list[dict[str, 
     [call] = trained
     expected = ["train.steps=6", "train.seed=2", "dashboard.port=9000", "dashboard.training_port=9001"]
     expected += ["evaluation.benchmarks=[humaneval, mbpp+]", "evaluation.max_tasks=5"]
-    assert call == {"config": load_config(None, expected), "resume": None, "workspace": tmp_path}
+    assert call == {"config": load_config(None, expected), "resume": None, "workspace": tmp_path, "usual": Config()}
 
 
 def test_the_workspaces_own_configuration_is_the_default(
@@ -93,8 +93,9 @@ def test_the_workspaces_own_configuration_is_the_default(
     (workspace / "config").mkdir(parents=True)
     (workspace / "config" / "azr_config.yaml").write_text("train: {steps: 77}")
     monkeypatch.setenv("AZR_WORKSPACE", str(workspace))
-    assert azr("train") == 0
-    assert trained[0]["config"].train.steps == 77
+    assert azr("train", "--set", "train.seed=3") == 0
+    assert trained[0]["config"] == load_config(None, ["train.steps=77", "train.seed=3"])
+    assert trained[0]["usual"] == load_config(None, ["train.steps=77"])
     assert trained[0]["workspace"] == workspace
 
 
@@ -197,14 +198,15 @@ def test_a_character_that_the_terminal_lacks_is_replaced() -> None:
         [sys.executable, "-m", "azr", "config", "show", "--set", "model.name=é"],
         env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "") and "name: ?" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "") and r"name: \xe9" in done.stdout
 
 
-@pytest.mark.parametrize("text", ["\u0085x", "a\u2028b", "ü", "\x1b[2J"])
+@pytest.mark.parametrize("text", ["\u0085x", "a\u2028b", "ü", "\x1b[2J", "1e5", "a\nb", "~", "yes"])
 def test_any_text_is_shown_so_that_it_loads_again(text: str, tmp_path: Path) -> None:
     shown = tmp_path / "shown.yaml"
     config = Config.model_validate({"tracking": {"project": text}})
     shown.write_text(to_yaml(config), encoding="utf-8")
+    assert len(to_yaml(config).splitlines()) == len(to_yaml(Config()).splitlines())
     assert load_config(shown) == config
 
 

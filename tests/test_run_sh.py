@@ -342,6 +342,7 @@ def test_an_environment_that_somebody_else_made_is_kept(project: Project) -> Non
     (venv / "bin").mkdir(parents=True)
     shutil.copy(project.bin / "python3", venv / "bin" / "python")
     (venv / "own").write_text("kept")
+    project.add_python("python3", venv_status=1)  # what made it may be elsewhere
     assert project.run().stdout.splitlines()[1:] == ["train"]
     assert (venv / "own").read_text() == "kept" and not any(call.startswith("venv") for call in project.calls())
 

@@ -107,3 +107,7 @@ def test_a_full_disk_below_the_output_ends_no_run() -> None:
     terminal.step(1, METRICS, TIMINGS, None)
     with pytest.raises(OSError, match="No space"):
         full.close()
+    written = io.StringIO()
+    terminal.console.file = written  # there is space again: no line comes twice
+    terminal.step(2, METRICS, TIMINGS, None)
+    assert written.getvalue().count("step") == 2  # "step 2", and "a step"

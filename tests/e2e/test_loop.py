@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,13 @@ def test_resume_refuses_a_changed_configuration_by_name(play: Any, tmp_path: Pat
 def test_what_a_resume_needs_is_said(play: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At the end of the run as a command, and where it was left out."""
     place = tmp_path / "a place"
-    play(place=place, train={"steps": 2, "seed": 5})
+    play(place=place, train={"steps": 2, "seed": 5}, dashboard={"token": "secret"})
     [line] = [line for line in capsys.readouterr().out.splitlines() if "go on with" in line]
     path = place / "models" / "checkpoint-0002"
     assert f"./run.sh --resume '{path}'" in line
-    assert "--set train.steps=4" in line and "--set train.seed=5" in line  # two steps more
+    assert "--set train.steps=4" in line and "--set train.seed=5" in line and "secret" not in line
+    play(place=place, resume=path, train={"steps": 1, "seed": 5})  # whose last step it is past
+    assert "--set train.steps=4" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"train\.seed changed; resume with --set train\.seed=5, or start a new run"):
         play(resume=path, place=place, train={"steps": 4})
 
@@ -109,10 +112,14 @@ def test_a_checkpoint_that_was_rolled_back_is_not_resumed(play: Any, tmp_path: P
         play(resume=old)
 
 
-def test_a_log_that_cannot_be_written_is_one_line(play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_is_one_line(
+    play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own, which hide what goes to the terminal
     monkeypatch.setattr("azr.workspace.Workspace.log_file", lambda place, run: place.logs / "none" / run)
     with pytest.raises(UserError, match=r"logs.*cannot be written"):
         play()
+    assert "Traceback" not in capfd.readouterr().err
     with Store(tmp_path / "data" / "azr.sqlite") as store:
         assert store.query("SELECT status FROM runs")[0]["status"] == "failed"
 

@@ -117,6 +117,8 @@ function card(rows, references, base, curves) {
 }
 
 /* global uPlot */
+const PERCENTS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]; // between marks, so that they can be written short
+
 /** Score per checkpoint with its interval as a band; the untrained model and the references as level lines. The axis
     begins at 0 and ends above the highest of them. */
 function drawCurve(into, scored, references) {
@@ -153,7 +155,7 @@ function drawCurve(into, scored, references) {
   return new uPlot({
     width: Math.max(into.clientWidth, 200), height: 260, legend: { show: false }, cursor: { show: false }, padding: [10, 10, 0, 0],
     scales: { x: { time: false }, y: { range: [0, top] } },
-    axes: [{ ...axis, ...STEP_AXIS }, { ...axis, size: 48, values: (_, splits) => splits.map((value) => percent(value, top < 0.1 ? 1 : 0)) }],
+    axes: [{ ...axis, ...STEP_AXIS }, { ...axis, size: 48, incrs: PERCENTS, values: (_, splits) => splits.map((value) => percent(value, top < 0.1 ? 1 : 0)) }],
     series: [{}, { stroke: `${main}55`, points: { show: false } }, { stroke: `${main}55`, points: { show: false } }, { stroke: main, width: 2, points: { show: true, size: 7 } }],
     bands: [{ series: [1, 2], fill: `${main}22` }],
     hooks: { draw: [draw] },
