@@ -17,9 +17,9 @@ from policy_contract import (
     untrained_leaves_no_trace,
 )
 
-from azr import plan
 from azr.config import ModelConfig, TrainConfig
 from azr.errors import UserError
+from azr.policy import memory
 from azr.policy.choice import make_policy
 from azr.policy.models import make_tiny_model
 from azr.policy.nf4_policy import Nf4Policy, resolve_precision
@@ -70,7 +70,7 @@ def test_sampled_logprobs_are_those_of_the_model_with_its_adapter(tiny: Path) ->
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_the_packed_gradient_is_the_naive_one(tiny: Path, checkpointed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "CHECKPOINT_FROM", 0 if checkpointed else 1 << 40)
+    monkeypatch.setattr(memory, "CHECKPOINT_FROM", 0 if checkpointed else 1 << 40)
     policy = make(tiny)
     policy.update(samples_of(policy.generate(PROMPTS, 2, Sampling(9, seed=1))))  # so that LoRA's B is not zero
     samples = samples_of(policy.generate(PROMPTS, 4, Sampling(11, seed=7)))
@@ -78,7 +78,7 @@ def test_the_packed_gradient_is_the_naive_one(tiny: Path, checkpointed: bool, mo
     policy.updater.accumulate(samples)
     packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
     policy.optimizer.zero_grad()
-    monkeypatch.setattr(plan, "CHECKPOINT_FROM", 1 << 40)
+    monkeypatch.setattr(memory, "CHECKPOINT_FROM", 1 << 40)
     naive = policy
     if checkpointed:  # eager attention has no layout to come back to
         naive = make(tiny)
