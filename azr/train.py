@@ -112,10 +112,7 @@ def main(
     """
     wanted(config)  # a benchmark's name that is wrong would show after the first step only
     check_tracker(config.tracking)
-    # Of the dashboard's keys one is a secret, and no other is needed to go on.
-    own = changed_keys(usual or Config(), config, may_change=("train.steps", "dashboard.*", "targets.*"))
-    options = [as_options(config, own)] if own else []
-    place, interrupt = Workspace(workspace), Interrupt()
+    place, interrupt, asked = Workspace(workspace), Interrupt(), config
     with ExitStack() as stack:
         stack.enter_context(place.lock())  # before the checkpoint is read: the lock mends a half-written models/
         checkpoint = load_checkpoint(resume) if resume else None
@@ -147,11 +144,18 @@ def main(
         done = selfplay.step >= config.train.steps
         selfplay.run.finish("finished" if done else "interrupted")
     path = place.checkpoints.latest(selfplay.run.name) or resume
-    ended = "finished" if done else "interrupted"
-    steps = 2 * max(selfplay.step, config.train.steps) if done else config.train.steps
-    command = f"./run.sh --resume {shlex.quote(str(path))} --set train.steps={steps}"
-    print(f"{ended} after step {selfplay.step}; go on with: {' '.join([command, *options])}")
+    ended, command = "finished" if done else "interrupted", _command(usual or Config(), asked, selfplay.step, path)
+    print(f"{ended} after step {selfplay.step}; go on with: {command}")
     return 0 if done else 130
+
+
+def _command(usual: Config, asked: Config, step: int, path: Path | None) -> str:
+    """What goes on with a run: its checkpoint, more steps if all are done, and what it has otherwise than `usual`."""
+    steps = asked.train.steps if step < asked.train.steps else 2 * step
+    # Of the dashboard's keys one is a secret, and no other is needed.
+    keys = changed_keys(usual, asked, may_change=("train.steps", "dashboard.*", "targets.*"))
+    command = f"./run.sh --resume {shlex.quote(str(path))} --set train.steps={steps}"
+    return f"{command} {as_options(asked, keys)}".rstrip()
 
 
 def load_policy(config: Config, checkpoint: Checkpoint | None, micro_batch: int) -> Policy:
