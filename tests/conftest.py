@@ -13,6 +13,9 @@ from hypothesis import settings
 from azr.config import ExecutorConfig
 from azr.executor import Executor
 
+# Fixtures and helpers in one: a test module imports them before pytest takes them in.
+pytest.register_assert_rewrite("run_sh_project", "checkpoint_samples")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ["HF_HUB_OFFLINE"] = "1"
