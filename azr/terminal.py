@@ -52,10 +52,10 @@ def levels(metrics: Numbers) -> str:
 
 
 def duration(seconds: float) -> str:
-    seconds = int(seconds)
+    """With two digits at least, so that steps of 61 and of 119 seconds do not look alike."""
     if seconds < 90:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.{int(seconds < 600)}f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Output(Console):

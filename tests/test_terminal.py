@@ -10,12 +10,20 @@ import pytest
 from rich.console import Console
 
 from azr.records import Pair, Task
-from azr.terminal import Output, Terminal
+from azr.terminal import Output, Terminal, duration
 from azr.train import Interrupt
 
 METRICS = {"propose/valid": 0.5, "solve/rate": 0.25, "reward/propose": 0.1, "reward/solve": -0.2}
 LEVELS = {"curriculum/level/deduction": 1.25, "curriculum/level/abduction": 3.0, "curriculum/level/induction": 0.0}
 TIMINGS = {"seconds/step": 20.0, "tokens/s": 500.0}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (61.6, "62 s"), (91, "1.5 min"), (119, "2.0 min"), (630, "10 min"), (690, "12 min"), (5400, "1.5 h")],
+)
+def test_a_duration_keeps_two_digits(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def shown(metrics: dict[str, float], live: bool = False) -> str:
@@ -63,7 +71,7 @@ def test_the_live_view_shows_where_the_run_is() -> None:
     terminal.step(1, METRICS, TIMINGS, hostile)
     terminal.phase(2, "solve")
     second = view()
-    assert "step 2/10 solve" in second and "160 s" not in second and "2 min left" in second  # 8 steps of 20 s
+    assert "step 2/10 solve" in second and "160 s" not in second and "2.7 min left" in second  # 8 steps of 20 s
     assert "500 tokens/s" in second and "newest task (deduction)" in second and "f(1) ==" in second
     assert not {"\x1b", "\x07", "\x9b"} & set(second)
     terminal.step(2, METRICS, TIMINGS, None)
