@@ -118,11 +118,13 @@ class TasksConfig(Section):
         3, ge=2, le=10, description="inputs of an induction task; half are hidden (paper: 10; small models lose count)"
     )
     proposal_tokens: int = Field(110, ge=8, description="longest proposal, in tokens")
-    answer_tokens: int = Field(40, ge=4, description="longest answer, in tokens; induction gets proposal_tokens")
+    answer_tokens: int = Field(
+        40, ge=4, description="longest answer, in tokens; induction and the chat style get proposal_tokens"
+    )
     proposal_temperature: float = Field(0.8, gt=0, description="sampling temperature of the proposer (paper: 1)")
     answer_temperature: float = Field(0.8, gt=0, description="sampling temperature of the solver (paper: 1)")
     proposer_reward: Literal["paper", "repo", "4p(1-p)"] = Field(
-        "paper", description="learnability reward as a function of the solve rate"
+        "paper", description="learnability reward as a function of the solve rate, without the mean band"
     )
     buffer_size: int = Field(2048, ge=16, description="tasks kept per type; the oldest leave first")
 
@@ -140,8 +142,10 @@ class CurriculumConfig(Section):
         get_args(Mean),
         description="parts of adaptive difficulty; leave one out to do without it (docs/how-it-works.md)",
     )
-    band_low: float = Field(0.4, gt=0, lt=1, description="solve rate below which tasks get easier")
-    band_high: float = Field(0.7, gt=0, lt=1, description="solve rate above which tasks get harder")
+    band_low: float = Field(0.4, gt=0, lt=1, description="smoothed solve rate of new tasks below which the level falls")
+    band_high: float = Field(
+        0.7, gt=0, lt=1, description="smoothed solve rate of new tasks above which the level rises"
+    )
     start_level: float = Field(1.0, ge=0, le=10, description="level of every task type at the first step, 0 to 10")
     rehearsal: float = Field(
         0.5,
@@ -172,7 +176,7 @@ class ExecutorConfig(Section):
 class EvaluationConfig(Section):
     every: int = Field(0, ge=0, description="steps between evaluations while training; 0 is off")
     benchmarks: tuple[str, ...] = Field(("humaneval", "mbpp"), description="benchmarks of an evaluation")
-    max_tasks: int = Field(0, ge=0, description="seeded subset of each benchmark; 0 takes all")
+    max_tasks: int = Field(0, ge=0, description="seeded subset of each benchmark; 0 takes all, while training 40")
     data_dir: str = Field("", description="folder with benchmark files; empty takes the hub")
 
 

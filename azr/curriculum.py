@@ -2,8 +2,8 @@
 
 The law: the solve rate of a type's new tasks is smoothed; above the band the level rises, below it falls, in proportion
 to how far outside the smoothed rate is. A level is a target difficulty (structural and dynamic, see difficulty.py). It
-rises no further while the proposed tasks stay far behind that target: a level that runs away from what the model can
-write would only ask for the impossible. The means are those of `curriculum.means`, each of which can be left out:
+rises no further while the proposed tasks stay far behind that target: where there are no tasks of its difficulty, a
+higher level chooses no others. The means are those of `curriculum.means`, each of which can be left out:
 
 - vacuity: hollow tasks, near copies and repeats never become tasks, and earn no more than invalid ones
 - band: what is paid for is a solve rate inside the band; a task that everybody or nobody solves costs like a repeat
@@ -80,7 +80,7 @@ def step(now: Level, rate: float, reach: float, config: CurriculumConfig) -> Lev
 
 
 def target(level: float) -> tuple[float, float]:
-    """Structural and dynamic difficulty that a level asks for: from `return x + 1` to the harder half of CRUXEval."""
+    """Structural and dynamic difficulty that a level stands for: from `return x + 1` to the harder half of CRUXEval."""
     return 20.0 + 6.0 * level, 1.3**level
 
 

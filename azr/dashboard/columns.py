@@ -15,7 +15,7 @@ from typing import Any
 
 from azr.store import Store
 
-# Bins of the solve rate: (name, SQL condition). Both ends stand alone: there the learnability reward is zero.
+# Bins of the solve rate: (name, SQL condition). Both ends stand alone: there is nothing to learn.
 BINS = {
     "tasks/solved_none": "solve_rate = 0",
     "tasks/solved_few": "solve_rate > 0 AND solve_rate <= 0.34",
