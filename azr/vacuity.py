@@ -22,6 +22,7 @@ DEAD_SHARE = 0.5  # of the nodes: more dead code than this is padding
 DEAD_NODES = 10  # fewer dead nodes than this are no padding
 GRAM = 4  # tokens
 COPY = 0.8  # Jaccard similarity of the token n-grams from which a program is a near copy
+PACKED = (ast.Return, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Name, ast.Constant, ast.expr_context)
 RECENT = 512  # programs that a new one is compared with
 
 Grams = frozenset[tuple[str, ...]]
@@ -39,6 +40,8 @@ def why_vacuous(task: Task, probe: Probe | None) -> str:
         return "constant: the output does not depend on the input"
     if core == "identity" or (probe and _is_identity(probe)):
         return "identity: the output is one of the arguments"
+    if core == "packing":
+        return "identity: the output only holds the arguments"
     before, after = parse(task.program), size(tree)
     whole = size(before) if before else after
     if whole - after >= DEAD_NODES and whole - after > DEAD_SHARE * whole:
@@ -67,7 +70,8 @@ def _of_pairs(task: Task) -> str:
 
 
 def _core(tree: ast.Module) -> str:
-    """ "constant" or "identity" for a minimised function that is just `return` of such; "" for any other."""
+    """ "constant", "identity" or "packing" (arguments and constants in displays, such as a tuple) for a minimised
+    function that is just `return` of such; "" for any other."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "f"]
     if len(functions) != 1 or len(functions[0].body) != 1:
         return ""
@@ -78,7 +82,9 @@ def _core(tree: ast.Module) -> str:
     if isinstance(statement.value, ast.Name) and statement.value.id in arguments:
         return "identity"
     names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return "" if names & arguments else "constant"
+    if not names & arguments:
+        return "constant"
+    return "packing" if names <= arguments and all(isinstance(node, PACKED) for node in ast.walk(statement)) else ""
 
 
 def _is_constant(probe: Probe) -> bool:

@@ -86,6 +86,12 @@ PAIRS = [
     ("def f(xs):\n    xs.sort(key=lambda v: 0)\n    return xs",
      "def f(xs):\n    xs.sort(key=lambda v: -v)\n    return xs", "[3, 1, 2]"),
     ("def f(x, k):\n    return max(x, x)", "def f(x, k):\n    return max(x, k) - min(x, k)", "3, 8"),
+    ("def f(a, b):\n    return a, b, b, a, 2", "def f(a, b):\n    return a, b + 1, b, a, 2", "'L', 10"),
+    ("def f(s, n):\n    return n, s, n if n == 1 else n",
+     "def f(s, n):\n    return n, s, n if n < 9 else s", "'ab', 10"),
+    ("def f(k, v):\n    d = {k: [v, 0]}\n    return d", "def f(k, v):\n    d = {k: [*v, 0]}\n    return d", "'k', [3]"),
+    ("def f(s, n):\n    n = n\n    return s, n",
+     "def f(s, n):\n    if n > len(s):\n        n = len(s)\n    return s, n", "'ab', 10"),
     ("def f(s):\n    t = ''\n    for c in s:\n        t += c\n    return t",
      "def f(s):\n    t = ''\n    for c in s:\n        t = c + t\n    return t", "'hello'"),
 ]  # fmt: skip
