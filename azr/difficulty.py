@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from azr.minimise import minimise
+from azr.minimise import core
 from azr.probing import Probe
 from azr.records import Difficulty
 
@@ -21,7 +21,7 @@ _BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.ListComp, ast.SetC
 
 def difficulty(program: str, seen: Probe | None) -> Difficulty | None:
     """The measures of one program on one input; None if it is no Python. Without a probe: the structural ones."""
-    tree = seen.core() if seen else minimise(program)
+    tree = seen.core() if seen else core(program)
     if tree is None:
         return None
     nodes = _nodes(tree)

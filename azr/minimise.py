@@ -40,6 +40,28 @@ def minimise(source: str, seen: int | None = None, fold: bool = True) -> ast.Mod
         return None
 
 
+def core(source: str, seen: int | None = None, fold: bool = True) -> ast.Module | None:
+    """The minimised tree, with one of each repeated element of a returned tuple, list or set: `return n * 2, n, n, n`
+    asks no more than `return n * 2, n`. It is to be read, not to be run."""
+    tree = minimise(source, seen, fold)
+    try:
+        for node in ast.walk(tree) if tree else ():
+            if isinstance(node, ast.Return) and isinstance(node.value, (ast.Tuple, ast.List, ast.Set)):
+                node.value.elts = _different(node.value.elts)
+    except RecursionError:
+        return None
+    return tree
+
+
+def _different(elements: list[ast.expr]) -> list[ast.expr]:
+    """One of each, and every one that calls something: it may have another value each time."""
+    kept: dict[object, ast.expr] = {}
+    for element in elements:
+        calls = any(isinstance(node, (ast.Call, ast.NamedExpr)) for node in ast.walk(element))
+        kept.setdefault(element if calls else ast.dump(element), element)
+    return list(kept.values())
+
+
 class _Pruner(ast.NodeTransformer):
     """Takes out what was never executed."""
 

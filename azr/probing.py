@@ -20,7 +20,7 @@ from azr.executor.lanes import Job, Work
 from azr.executor.literals import NotALiteral, parse_arguments
 from azr.executor.values import NotAValue, TooLarge, encode, render
 from azr.instrument import MOST_STEPS, instrument
-from azr.minimise import minimise
+from azr.minimise import core, minimise
 from azr.records import Pair
 
 CPU_SECONDS = 0.5
@@ -51,13 +51,14 @@ class Probe:
     dependence: float  # share of the input that the output depends on, 0 to 1
 
     def core(self) -> ast.Module | None:
-        """The syntax tree without code that is idle or that no run executed. Shared: not to be changed."""
+        """The syntax tree without code that is idle, that no run executed, or that the output repeats. Shared: it is
+        not to be changed."""
         return _core(self.program, self.seen, self.folded)
 
 
 @lru_cache(maxsize=1024)
 def _core(program: str, seen: int, fold: bool) -> ast.Module | None:
-    return minimise(program, seen, fold)
+    return core(program, seen, fold)
 
 
 def probe(programs: Sequence[tuple[str, Pair]], executor: Executor) -> list[Probe | None]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from azr.difficulty import size
 from azr.executor import encode, parse_arguments
-from azr.minimise import minimise
+from azr.minimise import core
 from azr.probing import Probe
 from azr.program import parse, tokens
 from azr.records import Task
@@ -32,20 +32,20 @@ def why_vacuous(task: Task, probe: Probe | None) -> str:
     """The reason why this task is hollow, or "". Near copies are `Recent`'s business."""
     if task.type == "induction":
         return _of_pairs(task)
-    tree = probe.core() if probe else minimise(task.program)
+    tree = probe.core() if probe else core(task.program)
     if tree is None:
         return ""
-    core = _core(tree)
-    if core == "constant" or (probe and _is_constant(probe)):
+    kind = _kind(tree)
+    if kind == "constant" or (probe and _is_constant(probe)):
         return "constant: the output does not depend on the input"
-    if core == "identity" or (probe and _is_identity(probe)):
+    if kind == "identity" or (probe and _is_identity(probe)):
         return "identity: the output is one of the arguments"
-    if core == "packing":
+    if kind == "packing":
         return "identity: the output only holds the arguments"
     before, after = parse(task.program), size(tree)
     whole = size(before) if before else after
     if whole - after >= DEAD_NODES and whole - after > DEAD_SHARE * whole:
-        return "dead code: most of the program changes nothing"
+        return "dead code: most of the program changes nothing or is repeated"
     if before and _defines_twice(before):
         return "dead code: a function is defined twice"
     return ""
@@ -69,7 +69,7 @@ def _of_pairs(task: Task) -> str:
     return ""
 
 
-def _core(tree: ast.Module) -> str:
+def _kind(tree: ast.Module) -> str:
     """ "constant", "identity" or "packing" (arguments and constants in displays, such as a tuple) for a minimised
     function that is just `return` of such; "" for any other."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "f"]

@@ -92,6 +92,16 @@ def test_padding_and_branches_never_taken_do_not_count(executor: Executor) -> No
     assert other.steps == 3  # the test, its missing branch, and the return
 
 
+def test_what_an_output_repeats_counts_once() -> None:
+    one, repeated, calling = (
+        difficulty(f"def f(n):\n    return {output}", None)
+        for output in ("n * n, n, 10", "n * n, n, 10, n, 10, n * n, n, n", "n * n, n, 10, next(n), next(n)")
+    )
+    assert one is not None and repeated is not None and calling is not None
+    assert repeated == one
+    assert calling.nodes == one.nodes + 6
+
+
 def test_structural_measures_by_hand() -> None:
     found = difficulty(LOOP, None)
     assert found is not None

@@ -89,6 +89,8 @@ PAIRS = [
     ("def f(a, b):\n    return a, b, b, a, 2", "def f(a, b):\n    return a, b + 1, b, a, 2", "'L', 10"),
     ("def f(s, n):\n    return n, s, n if n == 1 else n",
      "def f(s, n):\n    return n, s, n if n < 9 else s", "'ab', 10"),
+    ("def f(n):\n    return n * n, n, n, n, n, n, n, n, n, n, n, n, n, n",
+     "def f(n):\n    return n * n, n, n - 1, -n", "6"),
     ("def f(k, v):\n    d = {k: [v, 0]}\n    return d", "def f(k, v):\n    d = {k: [*v, 0]}\n    return d", "'k', [3]"),
     ("def f(s, n):\n    n = n\n    return s, n",
      "def f(s, n):\n    if n > len(s):\n        n = len(s)\n    return s, n", "'ab', 10"),
