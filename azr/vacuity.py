@@ -22,8 +22,9 @@ DEAD_SHARE = 0.5  # of the nodes: more dead code than this is padding
 DEAD_NODES = 10  # fewer dead nodes than this are no padding
 GRAM = 4  # tokens
 COPY = 0.8  # Jaccard similarity of the token n-grams from which a program is a near copy
-PACKED = (ast.Return, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Name, ast.Constant, ast.expr_context)
 RECENT = 512  # programs that a new one is compared with
+# What a `return` consists of that only puts its arguments, and constants, into a tuple or the like.
+PACKED = (ast.Return, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Name, ast.Constant, ast.expr_context)
 
 Grams = frozenset[tuple[str, ...]]
 

@@ -98,6 +98,14 @@ def test_smoothing_is_a_trailing_mean(page: Any, dashboard: Start, workspace: Pa
     assert smoothed == [2, 3, None, 6, 4]
 
 
+def test_a_duration_keeps_two_digits(page: Any, dashboard: Start, workspace: Path) -> None:
+    """Else a step of 91 seconds looks like one of 149."""
+    page.goto(dashboard(workspace).url)
+    until(page, PAINTED)
+    shown = page.evaluate("(many) => import('./dom.js').then(({ duration }) => many.map(duration))", [89, 91, 149, 690])
+    assert shown == ["89 s", "1.5 min", "2.5 min", "12 min"]
+
+
 def test_no_hidden_sign_goes_unmarked(page: Any, dashboard: Start, workspace: Path) -> None:
     page.goto(dashboard(workspace).url)
     until(page, PAINTED)
