@@ -44,21 +44,23 @@ def core(source: str, seen: int | None = None, fold: bool = True) -> ast.Module 
     """The minimised tree, with one of each repeated element of a returned tuple, list or set: `return n * 2, n, n, n`
     asks no more than `return n * 2, n`. It is to be read, not to be run."""
     tree = minimise(source, seen, fold)
+    if tree is None:
+        return None
     try:
-        for node in ast.walk(tree) if tree else ():
+        purity = Purity(tree)
+        for node in ast.walk(tree):
             if isinstance(node, ast.Return) and isinstance(node.value, (ast.Tuple, ast.List, ast.Set)):
-                node.value.elts = _different(node.value.elts)
+                node.value.elts = _different(node.value.elts, purity)
     except RecursionError:
         return None
     return tree
 
 
-def _different(elements: list[ast.expr]) -> list[ast.expr]:
-    """One of each, and every one that calls something: it may have another value each time."""
+def _different(elements: list[ast.expr], purity: Purity) -> list[ast.expr]:
+    """One of each, and every one that changes something: it may have another value each time."""
     kept: dict[object, ast.expr] = {}
     for element in elements:
-        calls = any(isinstance(node, (ast.Call, ast.NamedExpr)) for node in ast.walk(element))
-        kept.setdefault(element if calls else ast.dump(element), element)
+        kept.setdefault(ast.dump(element) if purity.is_pure(element) else element, element)
     return list(kept.values())
 
 
@@ -237,21 +239,32 @@ def _returned_directly(body: list[ast.stmt], purity: Purity) -> list[ast.stmt]:
 
 
 def _drop_unread(function: ast.FunctionDef, purity: Purity) -> None:
-    """Take out, in place, what only feeds names that are never read: assignments, and calls like `name.append(1)` where
-    the name's values are all new ones, not another name's."""
+    """Take out, in place, what only feeds names that are never read: assignments, `n = n + 1` too, and calls like
+    `name.append(1)` where the name's values are all new ones, not another name's."""
     new = new_names(function, purity.own)
     fed = set()
     for node in ast.walk(function):
         name = _fed(node.value, purity) if isinstance(node, ast.Expr) else None
         if name is not None and name.id in new:
             fed.add(id(name))
+        if isinstance(node, ast.Assign) and purity.is_pure(node.value):
+            own = {target.id if isinstance(target, ast.Name) else "" for target in node.targets}
+            fed |= {id(n) for n in ast.walk(node.value) if isinstance(n, ast.Name) and own == {n.id}}
     loads = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
     read = {node.id for node in loads if id(node) not in fed}
     added = [n.target for n in ast.walk(function) if isinstance(n, ast.AugAssign)]
     read |= {n.id for n in added if isinstance(n, ast.Name) and n.id not in new}  # `ys = xs; ys += [1]` changes xs
     read |= {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+    read |= _assigned_in_try(function)
     read |= {name for n in ast.walk(function) if isinstance(n, (ast.Global, ast.Nonlocal)) for name in n.names}
     _UnreadDropper(read, purity).visit(function)
+
+
+def _assigned_in_try(function: ast.FunctionDef) -> set[str]:
+    """Names assigned where raising is not idle: these assignments stay, and so does what they need."""
+    guarded = [s for n in ast.walk(function) if isinstance(n, ast.Try) and n.handlers for s in n.body]
+    stored = (n for s in guarded for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    return {name.id for name in stored}
 
 
 def _fed(value: ast.expr, purity: Purity) -> ast.Name | None:

@@ -44,8 +44,9 @@ def _request(
     program = curriculum.program(buffer, rng) or prompts.IDENTITY.program if kind == "induction" else ""
     # Another task about the same program would give the message and inputs away.
     shown = curriculum.references(kind, buffer, config.references, rng, avoid=program)
-    if style == "chat" and not shown:  # the seed is all there is
-        shown = buffer.sample(kind, config.references, rng)
+    if style == "chat" and not shown:  # the seed, and what is about the same program, are all there is
+        found = buffer.sample(kind, config.references, rng)
+        shown = [task for task in found if task.program != program] or found
     examples = [prompts.example_of(task) for task in shown]
     if style == "completion":
         spare = prompts.INDUCTION_EXAMPLES if kind == "induction" else prompts.FORMAT_EXAMPLES
@@ -183,8 +184,8 @@ def _measured(proposals: Sequence[Proposal], executor: Executor, buffer: Buffer)
             continue
         seen = next(probes)
         reason = why_vacuous(task, seen)
-        if task.type in recent:
-            reason = reason or ("near copy" if recent[task.type].is_copy(task.program) else "")
+        if task.type in recent and not reason:
+            reason = "near copy" if recent[task.type].is_copy(task.program) else ""
             recent[task.type].add(task.program)
         measured.append(replace(proposal, vacuous=reason, difficulty=difficulty(task.program, seen)))
     return measured

@@ -97,6 +97,8 @@ def test_what_an_output_repeats_counts_once() -> None:
         difficulty(f"def f(n):\n    return {output}", None)
         for output in ("n * n, n, 10", "n * n, n, 10, n, 10, n * n, n, n", "n * n, n, 10, next(n), next(n)")
     )
+    length, lengths = (difficulty(f"def f(n):\n    return {output}", None) for output in ("len(n),", "len(n), len(n)"))
+    assert length is not None and length == lengths
     assert one is not None and repeated is not None and calling is not None
     assert repeated == one
     assert calling.nodes == one.nodes + 6

@@ -240,6 +240,7 @@ PADDING = [
     "c = sqrt(len(s) * 3 + 1)\nd = defaultdict(list)\nd.update({c: [c * 2, len(s) + 7]})",
     "x, y = 0, 1\nfor c in s:\n    x += ord(c) + 3\n    y += x * 2 + ord(c)",
     "out = []\nfor c in s:\n    out.append(c.upper() + 'z' * 3)\n    out.append(len(c) * 2 + 1)",
+    "n = 0\nout = []\nfor c in s:\n    n = n * 31 + ord(c) * 3\n    out = out + [c, c.upper()]",
 ]
 
 
@@ -256,6 +257,16 @@ def test_padding_of_every_kind_is_idle(executor: Executor, padding: str) -> None
     core = minimise(program)
     assert core is not None and ast.unparse(core).endswith("def f(s):\n    return s[::-1]")
     assert why_vacuous(Task("deduction", program, validated.pairs), found) != ""
+
+
+@pytest.mark.parametrize("change", ["n += int(s)", "n = n + int(s)"])
+def test_what_a_guarded_statement_needs_is_not_idle(change: str) -> None:
+    """Whether it raises decides; without the first line it always would."""
+    program = (
+        f"def f(s):\n    n = 0\n    try:\n        {change}\n    except ValueError:\n        return 'no'\n    return s"
+    )
+    core = minimise(program)
+    assert core is not None and ast.unparse(core) == program
 
 
 @pytest.mark.parametrize(("one", "other"), COPIES)
