@@ -111,7 +111,10 @@ def record(run: Run, step: int, tasks: int = 4, attempts: int = 4, rng: random.R
     run.record_step(
         step,
         proposals=proposals,
-        tasks=[TaskRow(t, "proposed", rng.choice((0.0, 0.25, 0.5, 1.0)), {"nodes": float(step + 5)}) for t in made],
+        tasks=[
+            TaskRow(t, "proposed", rng.choice((0.0, 0.25, 0.5, 1.0)), {"nodes": float(step + 5 + len(t.type))})
+            for t in made
+        ],
         attempts=[
             AttemptRow(Attempt(t, (1,), completion(answer), answer), Verdict(i == 0, "ok"), float(i == 0), 0.2)
             for t in made

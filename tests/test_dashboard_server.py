@@ -85,7 +85,13 @@ def test_series_agree_with_the_rows_to_six_digits(client: TestClient, filled: tu
     )
     assert found["columns"]["tasks/solved_all"][3] == pytest.approx(counted["all_"])
     assert found["columns"]["tasks/characters"][3] == pytest.approx(counted["size"], rel=1e-5)
-    assert found["columns"]["difficulty/nodes"][3] == 9
+    for kind, condition in [("", "1"), ("/deduction", "type = 'deduction'"), ("/induction", "type = 'induction'")]:
+        [measured] = store.query(
+            f"""SELECT AVG(difficulty ->> 'nodes') AS nodes FROM tasks
+            WHERE run = ? AND step = 5 AND difficulty != '{{}}' AND {condition}""",
+            run.id,
+        )
+        assert found["columns"][f"difficulty/nodes{kind}"][4] == pytest.approx(measured["nodes"], rel=1e-5)
     bins = [found["columns"].get(name, [0] * 10)[3] for name in found["columns"] if name.startswith("tasks/solved_")]
     assert sum(bins) == pytest.approx(1)
 

@@ -89,14 +89,21 @@ class Columns:
         ):
             step = row.pop("step")
             found[step] = {name: value for name, value in row.items() if value is not None}
+        sums: dict[tuple[int, str], list[float]] = {}  # of each measure, and of each type's: total, tasks
         for row in store.query(
-            """SELECT step, key, AVG(value) AS value FROM tasks, json_each(difficulty)
-            WHERE run = ? AND step > ? AND difficulty != '{}' GROUP BY step, key""",
+            """SELECT step, tasks.type, key, TOTAL(value) AS total, COUNT(value) AS tasks
+            FROM tasks, json_each(difficulty) WHERE run = ? AND step > ? AND difficulty != '{}'
+            GROUP BY step, tasks.type, key""",
             self.run,
             after,
         ):
-            if row["value"] is not None:
-                found.setdefault(row["step"], {})[f"difficulty/{row['key']}"] = row["value"]
+            for name in (f"difficulty/{row['key']}", f"difficulty/{row['key']}/{row['type']}"):
+                so_far = sums.setdefault((row["step"], name), [0.0, 0])
+                so_far[0] += row["total"]
+                so_far[1] += row["tasks"]
+        for (step, name), (total, tasks) in sums.items():
+            if tasks:
+                found.setdefault(step, {})[name] = total / tasks
         return found
 
 
