@@ -69,9 +69,10 @@ class Buffer:
         if entry := self._entries[task.type].get(task_key(task)):
             entry.solve_rate = solve_rate
 
-    def sample(self, kind: TaskType, count: int, rng: random.Random) -> list[Task]:
-        """Up to `count` different tasks, recent ones more often (weight halves every HALF_LIFE tasks)."""
-        pool = [entry.task for entry in self._entries[kind].values()]
+    def sample(self, kind: TaskType, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
+        """Up to `count` different tasks, none about the program `avoid`; recent ones more often (the weight halves
+        every HALF_LIFE tasks)."""
+        pool = [entry.task for entry in self._entries[kind].values() if entry.task.program != avoid]
         # Efraimidis and Spirakis: the largest u ** (1 / w) are a weighted sample without replacement.
         keys = [rng.random() ** (1.0 / 0.5 ** ((len(pool) - 1 - i) / HALF_LIFE)) for i in range(len(pool))]
         chosen = sorted(range(len(pool)), key=lambda i: keys[i], reverse=True)[:count]

@@ -158,7 +158,7 @@ class Curriculum:
     def references(self, kind: TaskType, buffer: Buffer, count: int, rng: random.Random, avoid: str = "") -> list[Task]:
         """Tasks to show: drawn near the target difficulty and among the newer, then the most different of those."""
         if not self.uses("references"):
-            return [t for t in buffer.sample(kind, count + 1, rng) if t.program != avoid][:count]
+            return buffer.sample(kind, count, rng, avoid)
         pool = [e for e in buffer.entries(kind) if e.step >= 0 and e.task.program != avoid]
         drawn = self._near(pool, self.levels[kind].level, SHORTLIST * count, rng)
         shown = drawn[:1]

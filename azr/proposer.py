@@ -45,8 +45,9 @@ def _request(
     # Another task about the same program would give the message and inputs away.
     shown = curriculum.references(kind, buffer, config.references, rng, avoid=program)
     if style == "chat" and not shown:  # the seed, and what is about the same program, are all there is
-        found = buffer.sample(kind, config.references, rng)
-        shown = [task for task in found if task.program != program] or found
+        shown = buffer.sample(kind, config.references, rng, avoid=program) or buffer.sample(
+            kind, config.references, rng
+        )
     examples = [prompts.example_of(task) for task in shown]
     if style == "completion":
         spare = prompts.INDUCTION_EXAMPLES if kind == "induction" else prompts.FORMAT_EXAMPLES

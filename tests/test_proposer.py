@@ -41,9 +41,10 @@ def test_a_chat_prompt_for_inputs_shows_no_task_about_the_same_program() -> None
     kinds: list[TaskType] = ["induction"]
     buffer, curriculum = Buffer(8), Curriculum(CurriculumConfig(), kinds)
     seed = Task("induction", prompts.IDENTITY.program, (Pair("1", "1", b""),), "the seed")
-    own = Task("induction", SORTED.format(4), (Pair("[1]", "[1, 1, 4]", b""),), "the answer")
     buffer.add(seed, -1)
-    buffer.add(own, 1)
+    for number in range(6):
+        own = Task("induction", SORTED.format(4), (Pair(f"[{number}]", f"[{number}, 1, 4]", b""),), "the answer")
+        buffer.add(own, 1)
     buffer.add(Task("deduction", own.program, own.pairs), 1)
     for number in range(20):
         rng = random.Random(number)

@@ -1,8 +1,8 @@
 """A run's numbers as columns, one value a step, kept in memory and extended as steps arrive.
 
 Names are those of the store's `metrics` and `timings`, and a few that are counted from the step's tasks: `tasks/lines`
-and `tasks/characters` (means over programs), `difficulty/NAME` (means of the tasks' own measures), and
-`tasks/solved_BIN`, the share of the step's attempted tasks whose solve rate lies in the bin.
+and `tasks/characters` (means over programs), `difficulty/NAME` and `difficulty/NAME/TYPE` (means of the tasks' own
+measures), and `tasks/solved_BIN`, the share of the step's attempted tasks whose solve rate lies in the bin.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from azr.store import Store
@@ -89,7 +89,13 @@ class Columns:
         ):
             step = row.pop("step")
             found[step] = {name: value for name, value in row.items() if value is not None}
-        sums: dict[tuple[int, str], list[float]] = {}  # of each measure, and of each type's: total, tasks
+        for (step, name), mean in self._measures(store, after):
+            found.setdefault(step, {})[name] = mean
+        return found
+
+    def _measures(self, store: Store, after: int) -> Iterator[tuple[tuple[int, str], float]]:
+        """The step and the name of each measure of difficulty, of all tasks and of each type's, with its mean."""
+        sums: dict[tuple[int, str], list[float]] = {}  # total, tasks
         for row in store.query(
             """SELECT step, tasks.type, key, TOTAL(value) AS total, COUNT(value) AS tasks
             FROM tasks, json_each(difficulty) WHERE run = ? AND step > ? AND difficulty != '{}'
@@ -103,8 +109,7 @@ class Columns:
                 so_far[1] += row["tasks"]
         for (step, name), (total, tasks) in sums.items():
             if tasks:
-                found.setdefault(step, {})[name] = total / tasks
-        return found
+                yield (step, name), total / tasks
 
 
 def _numbers(values: array[float]) -> str:
