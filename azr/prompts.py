@@ -199,15 +199,27 @@ def propose_induction_chat(references: Sequence[Example], program: str, inputs: 
 
 # --- solving -----------------------------------------------------------------------------------------------------
 
+# One output of each common type, the most like a text's usual fate last: after an example whose text comes back in
+# capitals a small model answers in capitals, and without a tuple among the examples it never writes one.
 _DEDUCE_HEADER = """What each Python call returns.
+
+def f(n, s):
+    return n + 1, s
+f(4, 'ab') == (5, 'ab')
 
 def f(nums, k):
     return [n * k for n in nums]
 f([1, 2, 5], 3) == [3, 6, 15]
 
-def f(s):
-    return s[1:].upper()
-f('hello') == 'ELLO'
+def f(a, b):
+    if a > b:
+        return b
+    return a * 10
+f(4, 9) == 40
+
+def f(text, n):
+    return text + '-' * n
+f('bird', 2) == 'bird--'
 
 """
 

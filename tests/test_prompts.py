@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import random
 import re
@@ -23,7 +24,7 @@ from azr.parsing import (
 from azr.policy.models import EMBEDDED, load_model
 from azr.policy.scripted import ScriptedPolicy
 from azr.proposer import propose, requests
-from azr.records import Pair, Task
+from azr.records import Pair, Task, TaskType
 
 GOOD = "def f(a, b):\n    return a + b\n\nf(1, [2])"
 
@@ -158,6 +159,37 @@ def test_the_prompt_never_shows_the_answer() -> None:
         assert "hidden input" not in render(abduction)
         text = render(induction)
         assert "secret1" in text and "secret2" not in text and "hidden_program" not in text and "hint" in text
+
+
+def solved_examples(kind: TaskType) -> list[tuple[str, str, str]]:
+    """(program, call, value) of the examples that stand before a task in a solving prompt."""
+    task = Task(kind, "def f(x):\n    return x", (Pair("1", "1", b""),))
+    found = []
+    for block in prompts.solve_completion(task).split("\n\n")[1:-1]:
+        *program, last = block.splitlines()
+        if kind == "deduction":
+            call, value = last.split(" == ")
+        else:
+            call, value = last, program.pop().removeprefix("# returns ")
+        found.append(("\n".join(program), call, value))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["deduction", "abduction"])
+def test_the_examples_of_a_solving_prompt_are_true(kind: TaskType) -> None:
+    examples = solved_examples(kind)
+    assert len(examples) > 1
+    for program, call, value in examples:
+        names: dict[str, Any] = {}
+        exec(program, names)
+        assert repr(eval(call, names)) == value
+
+
+def test_outputs_are_of_all_common_types_in_the_deduction_prompt_and_none_is_in_capitals() -> None:
+    # A small model answers like the examples: after 'ELLO' a third of its texts were in capitals (docs/experiments.md).
+    values = [ast.literal_eval(value) for _, _, value in solved_examples("deduction")]
+    assert {type(value) for value in values} == {int, str, list, tuple}
+    assert not any(isinstance(value, str) and value.isupper() for value in values)
 
 
 def test_format_examples_are_valid_proposals() -> None:

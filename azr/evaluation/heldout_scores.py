@@ -28,7 +28,7 @@ from azr.solver import attempt, grade
 from azr.store import Evaluation, Store
 
 CHUNK = 64  # tasks that are answered together, and lost together when the process is killed
-RULES = 2  # version of prompts, reading and judging: raise it when a change can alter a score
+RULES = 3  # version of prompts, reading and judging: raise it when a change can alter a score
 
 
 @dataclass(frozen=True, slots=True)
