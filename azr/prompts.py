@@ -199,8 +199,8 @@ def propose_induction_chat(references: Sequence[Example], program: str, inputs: 
 
 # --- solving -----------------------------------------------------------------------------------------------------
 
-# One output of each common type, the most like a text's usual fate last: after an example whose text comes back in
-# capitals a small model answers in capitals, and without a tuple among the examples it never writes one.
+# One output of each common type. A small model answers like the examples, most of all like the last: after one in
+# capitals a third of its texts were in capitals, and without a tuple it hardly ever writes one (docs/experiments.md).
 _DEDUCE_HEADER = """What each Python call returns.
 
 def f(n, s):
