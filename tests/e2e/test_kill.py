@@ -132,7 +132,8 @@ def test_ten_kills_change_no_row(tiny_model: Path, tmp_path: Path) -> None:
         "model.update_precision=float32",
     ]  # auto measures: runs may differ
     sets = [part for value in ["model.style=completion", *precision] for part in ("--set", value)]
-    options = [*sets, *evaluating(tmp_path), *adaptive()]
+    seed = ["--set", "train.seed=4"]  # of seeds 0 to 4 one in which the levels go on moving after the first step
+    options = [*sets, *seed, *evaluating(tmp_path), *adaptive()]
     steps = compare_after_kills(tmp_path, str(tiny_model), KILLS, 0.5, *options)
     with Store(tmp_path / "killed" / "data" / "azr.sqlite") as store:
         scores = store.query("SELECT step FROM evaluations WHERE result IS NOT NULL ORDER BY step")
