@@ -7,8 +7,8 @@ An arm is a name, and after a colon what it sets besides `--set`, parted by semi
 (`azr heldout make` writes one into a workspace's data/). Every training has a workspace of its own, FOLDER/ARM-SEED.
 They run one after another, seed by seed. Killed at any moment, the same command goes on: a training from its newest
 checkpoint, a scoring where it stopped. Printed at the end, as Markdown: every score beside the untrained model's, and
-each arm against the first one with the seeds' answers pooled (exact McNemar test; the seeds share their tasks, so read
-its p-value as that of these very trainings).
+each arm against the untrained model and against the first arm, with the seeds' answers pooled (exact McNemar test; the
+seeds share their tasks, so read its p-value as that of these very trainings).
 """
 
 from __future__ import annotations
@@ -116,23 +116,37 @@ def _cell(score: Score, before: Score | None = None) -> str:
 
 
 def paired(pairs: Sequence[tuple[Score, Score]]) -> str:
-    """What the second of each pair gained and lost against the first, pooled."""
-    gained = sum(len(after.correct - before.correct) for before, after in pairs)
-    lost = sum(len(before.correct - after.correct) for before, after in pairs)
+    """What the second of each pair gained and lost against the first, pooled; and the same where both are in form."""
+    tasks = [(before, after, before.parsed & after.parsed) for before, after in pairs]
+    first = sum(len(before.correct & both) for before, _, both in tasks)
+    second = sum(len(after.correct & both) for _, after, both in tasks)
+    everything = _counted([(before.correct, after.correct) for before, after in pairs])
+    in_form = _counted([(before.correct & both, after.correct & both) for before, after, both in tasks])
+    return f"{everything}; both in form {first} → {second} of {sum(len(both) for *_, both in tasks)}: {in_form}"
+
+
+def _counted(pairs: Sequence[tuple[frozenset[str], frozenset[str]]]) -> str:
+    gained = sum(len(after - before) for before, after in pairs)
+    lost = sum(len(before - after) for before, after in pairs)
     return f"gained {gained}, lost {lost}, p = {mcnemar(gained, lost):.2g}"
 
 
-def against(trainings: Sequence[Training], step: int) -> str:
-    """The first arm against each other one, over the seeds."""
+def against(trainings: Sequence[Training], untrained: dict[TaskType, Score], step: int) -> str:
+    """Each arm against the untrained model, and the first arm against each other one, over the seeds."""
     arms = list(dict.fromkeys(one.arm.name for one in trainings))
     found = {(one.arm.name, one.seed): scores(one.place, step) for one in trainings}
     seeds = sorted({one.seed for one in trainings})
-    return "\n".join(
-        f"- step {step}, {kind}: {arms[0]} against {other}, seeds {', '.join(map(str, seeds))}: "
-        + paired([(found[other, seed][kind], found[arms[0], seed][kind]) for seed in seeds])
-        for other in arms[1:]
-        for kind in TYPES
-    )
+    lines = []
+    for kind in TYPES:
+        of = {arm: [found[arm, seed][kind] for seed in seeds] for arm in arms}
+        pairs = [(arm, "untrained", [untrained[kind]] * len(seeds)) for arm in arms]
+        pairs += [(arms[0], other, of[other]) for other in arms[1:]]
+        lines += [
+            f"- step {step}, {kind}: {arm} against {other}, seeds {', '.join(map(str, seeds))}: "
+            + paired(list(zip(before, of[arm], strict=True)))
+            for arm, other, before in pairs
+        ]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,9 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         first = trainings[0]
         if not scores(first.place, None):
             first.azr("heldout", "score")
-        print(table(trainings, scores(first.place, None), steps))
-        if len(arms) > 1:
-            print("\n" + "\n".join(against(trainings, step) for step in steps))
+        untrained = scores(first.place, None)
+        print(table(trainings, untrained, steps))
+        print("\n" + "\n".join(against(trainings, untrained, step) for step in steps))
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

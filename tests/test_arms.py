@@ -88,8 +88,13 @@ def test_every_arm_and_seed_is_trained_and_scored_once_and_compared(
     assert "a.b=1" not in trained[0]
     printed = capsys.readouterr().out
     assert "| untrained | | | 1/4 = 25.0%, parsed 75% |" in printed
-    assert "| ours | 1 | 20 | 3/4 = 75.0%, parsed 75%, gained 2, lost 0, p = 0.5 |" in printed
+    assert "| ours | 1 | 20 | 3/4 = 75.0%, parsed 75%, gained 2, lost 0, p = 0.5; both in form 1 → 3 of 3: " in printed
+    pooled = (
+        "step 20, deduction: ours against untrained, seeds 0, 1: gained 3, lost 0, p = 0.25; both in form 2 → 5 of 6"
+    )
+    assert pooled in printed
     assert "step 20, deduction: ours against plain, seeds 0, 1: gained 3, lost 0, p = 0.25" in printed
+    assert "step 20, deduction: plain against untrained, seeds 0, 1: gained 1, lost 1, p = 1" in printed
     before = len(azr.calls)
     assert arms.main([str(folder), *COMMAND]) == 0
     assert len(azr.calls) == before, "something was done twice"
