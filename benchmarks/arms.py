@@ -8,7 +8,8 @@ An arm is a name, and after a colon what it sets besides `--set`, parted by semi
 They run one after another, seed by seed. Killed at any moment, the same command goes on: a training from its newest
 checkpoint, a scoring where it stopped. Printed at the end, as Markdown: every score beside the untrained model's, and
 each arm against the untrained model and against the first arm, with the seeds' answers pooled (exact McNemar test; the
-seeds share their tasks, so read its p-value as that of these very trainings).
+seeds share their tasks, so read its p-value as that of these very trainings). With `--cruxeval FILE` also how often
+each is right on the held-out tasks made of that file's programs, in multiples of the untrained model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from pathlib import Path
 from azr.checkpoint import Checkpoints
 from azr.errors import UserError
 from azr.evaluation.core import mcnemar
+from azr.evaluation.heldout import cruxeval_requests
 from azr.evaluation.heldout_scores import Score, benchmark, read
+from azr.heldout import HeldOut
 from azr.records import TaskType
 from azr.store import Store
 
@@ -149,6 +152,28 @@ def against(trainings: Sequence[Training], untrained: dict[TaskType, Score], ste
     return "\n".join(lines)
 
 
+def multiples(
+    trainings: Sequence[Training], untrained: dict[TaskType, Score], steps: Sequence[int], tasks: frozenset[str]
+) -> str:
+    """Of these tasks, by id: how many are right, that in multiples of the untrained model, and of how many in form."""
+
+    def cell(score: Score, kind: TaskType) -> str:
+        right, parsed = len(score.correct & tasks), len(score.parsed & tasks)
+        first, count = len(untrained[kind].correct & tasks), len(score.tasks & tasks)
+        times = f"{right / first:.2f}" if first else "–"
+        of_parsed = f"{right / parsed:.1%}" if parsed else "–"
+        return f"{right}/{count}, {times} times; parsed {parsed / max(1, count):.0%}, right of parsed {of_parsed}"
+
+    lines = ["| of CRUXEval | seed | step | " + " | ".join(TYPES) + " |", "|" + "---|" * (3 + len(TYPES))]
+    lines.append("| untrained | | | " + " | ".join(cell(untrained[kind], kind) for kind in TYPES) + " |")
+    for one in trainings:
+        for step in steps:
+            found = scores(one.place, step)
+            cells = [cell(found[kind], kind) for kind in TYPES]
+            lines.append(f"| {one.arm.name} | {one.seed} | {step} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
@@ -157,12 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--score", default="", help="steps whose checkpoints are scored, such as 30,60 (the last)")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
     parser.add_argument("--set", action="append", default=[], help="a key for every arm, as of azr train; repeatable")
+    parser.add_argument("--cruxeval", type=Path, help="CRUXEval's file that the held-out set was made with")
     given = parser.parse_args(arguments)
     folder = given.folder.resolve()
     try:
         arms = [Arm.parse(text) for text in given.arms]
         if not (folder / "heldout.jsonl").exists():
             raise UserError(f"{folder / 'heldout.jsonl'} is missing: azr heldout make writes one, to be copied there")
+        programs = {request.program for request in cruxeval_requests(given.cruxeval)} if given.cruxeval else set()
         steps = [int(step) for step in given.score.split(",") if step] or [given.steps]
         trainings = [
             Training(folder / f"{arm.name}-{seed}", arm, seed)
@@ -177,6 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         untrained = scores(first.place, None)
         print(table(trainings, untrained, steps))
         print("\n" + "\n".join(against(trainings, untrained, step) for step in steps))
+        if programs:
+            held_out = HeldOut.load(folder / "heldout.jsonl").tasks
+            chosen = frozenset(task.id for task in held_out if task.program in programs)
+            print("\n" + multiples(trainings, untrained, steps, chosen))
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,16 @@ class Azr:
             answer(training.place, None, "0")
 
 
+class FourTasks:
+    """In place of the held-out set: the tasks that `answer` scores, task i with the program `program i`."""
+
+    tasks = tuple(SimpleNamespace(id=str(i), program=f"program {i}") for i in range(4))
+
+    @classmethod
+    def load(cls, path: Path) -> FourTasks:
+        return cls()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "heldout.jsonl").write_text("{}\n")
@@ -99,6 +110,27 @@ def test_every_arm_and_seed_is_trained_and_scored_once_and_compared(
     assert arms.main([str(folder), *COMMAND]) == 0
     assert len(azr.calls) == before, "something was done twice"
     assert capsys.readouterr().out == printed
+
+
+def test_what_is_cruxevals_is_counted_by_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    azr = Azr({"ours-0": "012"})
+    monkeypatch.setattr(arms.Training, "azr", lambda *given: azr(*given))
+    monkeypatch.setattr(arms, "HeldOut", FourTasks)
+    file = folder / "cruxeval.jsonl"
+    file.write_text("".join(f'{{"code": "program {i}", "input": "1", "output": "1"}}\n' for i in (0, 1, 3)))
+    assert arms.main([str(folder), "--steps", "20", "--cruxeval", str(file), "ours"]) == 0
+    printed = capsys.readouterr().out
+    untrained, trained = (
+        "1/3, 1.00 times; parsed 67%, right of parsed 50.0%",
+        "2/3, 2.00 times; parsed 67%, right of parsed 100.0%",
+    )
+    assert f"| untrained | | | {untrained} | {untrained} |" in printed
+    assert f"| ours | 0 | 20 | {trained} | {trained} |" in printed
+    file.write_text("{}\n")
+    assert arms.main([str(folder), "--steps", "20", "--cruxeval", str(file), "ours"]) == 2
+    assert "is no CRUXEval file" in capsys.readouterr().err
 
 
 def test_a_killed_training_goes_on_from_its_newest_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
