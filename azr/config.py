@@ -132,7 +132,7 @@ class TasksConfig(Section):
 
 
 Mean = Literal[
-    "vacuity", "band", "data", "references", "mix", "rehearsal", "renewal", "easing",
+    "vacuity", "band", "data", "references", "rehearsal", "renewal", "easing",
 ]  # fmt: skip
 
 
@@ -147,12 +147,7 @@ class CurriculumConfig(Section):
         0.7, gt=0, lt=1, description="smoothed solve rate of new tasks above which the level rises"
     )
     start_level: float = Field(1.0, ge=0, le=10, description="level of every task type at the first step, 0 to 10")
-    rehearsal: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="share of the solved tasks that are buffered ones; mix raises it where new ones are too hard",
-    )
+    rehearsal: float = Field(0.5, ge=0, le=1, description="share of the solved tasks that are buffered ones")
     untrained_every: int = Field(
         0, ge=0, description="steps between attempts of the untrained model at new tasks; 0 is off"
     )

@@ -11,8 +11,6 @@ higher level chooses no others. The means are those of `curriculum.means`, each 
   invalid, so that tasks are about text and lists as often as about numbers; what the model can hardly write about comes
   up less often
 - references: shown are tasks near the target difficulty, solved sometimes, unlike each other, about all types of data
-- mix: a type whose tasks are solved too easily gets fewer prompts; of one whose new tasks are too hard more of what is
-  solved is rehearsed, as most of its new tasks teach nothing
 - rehearsal: a share of the solved tasks are buffered ones that were in the band; so are most of those that fill up a
   step with few new tasks
 - renewal: what is rehearsed has a new input (renewal.py)
@@ -128,24 +126,6 @@ class Curriculum:
 
     # --- what to propose ---------------------------------------------------------------------------------------------
 
-    def deal(self, prompts: int, rng: random.Random) -> list[TaskType]:
-        """The type of each prompt: one for each type at least where there is room (else any of them), the rest by
-        weight."""
-        if prompts < len(self.types):
-            return rng.sample(self.types, prompts)
-        if not self.uses("mix"):
-            return [self.types[i % len(self.types)] for i in range(prompts)]
-        weights = {kind: self._weight(self.levels[kind].rate) for kind in self.types}
-        dealt = list(self.types)
-        while len(dealt) < prompts:  # Sainte-Lague: whoever has the fewest for their weight is next
-            dealt.append(max(self.types, key=lambda kind: weights[kind] / (2 * dealt.count(kind) + 1)))
-        return dealt
-
-    def _weight(self, rate: float | None) -> float:
-        """1 up to the band's upper end, falling to 0.4 at a rate of 1. What is too hard needs the practice."""
-        high = self.config.band_high
-        return 1.0 if rate is None or rate <= high else 1.0 - 0.6 * (rate - high) / (1 - high)
-
     def argument(self, kind: TaskType, rng: random.Random) -> str:
         """A name for the first argument, empty for any; seldom one of a type of data that the model can hardly write
         about. Induction borrows its programs."""
@@ -235,38 +215,13 @@ class Curriculum:
         chosen: list[Entry] = []
         share = 0.0  # of the types so far
         for kind in self.types:
-            before, share = round(share), share + self._rehearsed(kind) * solved / len(self.types)
+            before, share = round(share), share + self.config.rehearsal * solved / len(self.types)
             some = [e for e in drawn if e.task.type == kind and e.solve_rate is not None and 0 < e.solve_rate < 1]
             some.sort(key=self._was_in_band, reverse=True)  # stable
             chosen += some[: round(share) - before]
         left = max(0, round(self.config.rehearsal * solved) - len(chosen))
         chosen += [e for e in drawn if e not in chosen and self._was_in_band(e)][:left]
         return chosen + [e for e in drawn if e not in chosen][: max(0, solved - new - len(chosen))]
-
-    def _rehearsed(self, kind: TaskType) -> float:
-        """Share of a type's solved tasks that are rehearsed: more, by up to half of the rest, the further below the
-        band its new tasks are."""
-        share, rate, low = self.config.rehearsal, self.levels[kind].rate, self.config.band_low
-        if not self.uses("mix") or rate is None:
-            return share
-        return share + (1 - share) / 2 * max(0.0, 1 - rate / low)
-
-    def choose(self, new: Sequence[TaskType], again: Sequence[Entry], solved: int, rng: random.Random) -> list[int]:
-        """Which of the new tasks get the room that the rehearsed ones leave: drawn, first what each type's rehearsals
-        would leave of its part of `solved`.
-
-        `new`: their types. Returns places in it.
-        """
-        drawn = rng.sample(range(len(new)), len(new))
-        if self.uses("mix"):
-            seen: Counter[TaskType] = Counter()
-            beyond = {}
-            for place in drawn:
-                kind = new[place]
-                beyond[place] = seen[kind] >= round((1 - self._rehearsed(kind)) * solved / len(self.types))
-                seen[kind] += 1
-            drawn.sort(key=lambda place: beyond[place])  # stable
-        return drawn[: max(0, solved - len(again))]
 
     def growths(self, new: Sequence[TaskType], again: Sequence[Entry], rng: random.Random) -> list[int | None]:
         """How the input of each task to be solved is to change (renewal.py); None: not at all."""

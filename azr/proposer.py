@@ -35,7 +35,14 @@ def requests(
     config: TasksConfig, buffer: Buffer, curriculum: Curriculum, style: str, rng: random.Random
 ) -> list[Request]:
     """`config.prompts` requests, dealt over the task types."""
-    return [_request(kind, config, buffer, curriculum, style, rng) for kind in curriculum.deal(config.prompts, rng)]
+    return [_request(kind, config, buffer, curriculum, style, rng) for kind in dealt(config, rng)]
+
+
+def dealt(config: TasksConfig, rng: random.Random) -> list[TaskType]:
+    """The type of each prompt: all types in turn; with fewer prompts than types, any of them."""
+    if config.prompts < len(config.types):
+        return rng.sample(config.types, config.prompts)
+    return [config.types[i % len(config.types)] for i in range(config.prompts)]
 
 
 def _request(

@@ -149,9 +149,7 @@ def tasks_to_solve(
     rng = random.Random(s.seed(step, "choose"))
     solved = s.config.tasks.solved
     again = s.curriculum.rehearse(s.buffer, solved, len(accepted), rng)
-    chosen = [
-        accepted[place] for place in s.curriculum.choose([proposals[i].type for i in accepted], again, solved, rng)
-    ]
+    chosen = rng.sample(accepted, len(accepted))[: max(0, solved - len(again))]
     own = [task for task in (proposals[i].task for i in chosen) if task is not None]
     growths = s.curriculum.growths([task.type for task in own], again, rng)
     tasks = renew(list(zip([*own, *(e.task for e in again)], growths, strict=True)), s.executor, rng)

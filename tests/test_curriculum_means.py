@@ -15,7 +15,7 @@ from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.curriculum import Curriculum, Level
 from azr.errors import UserError
-from azr.records import TASK_TYPES, TaskType
+from azr.records import TaskType
 
 RATES = st.floats(0, 1)
 
@@ -24,7 +24,6 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     off = Curriculum(CurriculumConfig(enabled=False))
     buffer, t = filled(), task(PROGRAMS[0])
     assert not any(off.uses(mean) for mean in MEANS)
-    assert off.deal(5, random.Random(0)) == ["deduction", "abduction", "induction", "deduction", "abduction"]
     assert off.argument("deduction", random.Random(0)) == ""
     assert (
         off.references("deduction", buffer, 3, random.Random(7)) == buffer.sample("deduction", 4, random.Random(7))[:3]
@@ -61,40 +60,6 @@ def test_band_is_paid() -> None:
     assert on and on.band == BAND
     [off] = curriculum().shape([proposal(task(PROGRAMS[0]))])
     assert off and off.band is None
-
-
-def test_mix_takes_prompts_from_types_that_are_too_easy_and_leaves_one_to_each() -> None:
-    found = curriculum("mix")
-    assert found.deal(6, random.Random(0)) == [
-        "deduction",
-        "abduction",
-        "induction",
-        "deduction",
-        "abduction",
-        "induction",
-    ]
-    found.levels |= {"deduction": Level(0, 0.0), "abduction": Level(0, 0.5), "induction": Level(0, 1.0)}
-    dealt = found.deal(9, random.Random(0))
-    assert {kind: dealt.count(kind) for kind in TASK_TYPES} == {"deduction": 4, "abduction": 4, "induction": 1}
-    off = curriculum()
-    off.levels |= found.levels
-    assert off.deal(9, random.Random(0)).count("deduction") == 3
-
-
-@given(st.integers(1, 30), st.lists(RATES, min_size=3, max_size=3))
-def test_every_type_gets_a_prompt_where_there_is_room(prompts: int, rates: list[float]) -> None:
-    found = curriculum("mix")
-    found.levels |= {kind: Level(1.0, rate) for kind, rate in zip(TASK_TYPES, rates, strict=True)}
-    dealt = found.deal(prompts, random.Random(prompts))
-    assert len(dealt) == prompts and len(set(dealt)) == min(prompts, 3)
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_with_fewer_prompts_than_types_every_type_has_its_turn(enabled: bool) -> None:
-    found, rng = Curriculum(CurriculumConfig(enabled=enabled)), random.Random(0)
-    dealt = [found.deal(2, rng) for _ in range(60)]
-    assert all(len(set(types)) == 2 for types in dealt)
-    assert all(30 <= sum(kind in types for types in dealt) <= 50 for kind in TASK_TYPES)
 
 
 def test_arguments_of_all_types_of_data_are_asked_for_alike_from_the_first_step_on() -> None:
@@ -218,60 +183,6 @@ def test_what_fills_up_a_step_is_seldom_hopeless_and_of_all_types_of_data() -> N
     texts = sum("[" in t.program for t in drawn) / len(drawn)
     assert 0.02 < hopeless < 0.12  # 45% of the buffer
     assert 0.25 < texts < 0.5  # 9% of the buffer
-
-
-@pytest.mark.parametrize(("rate", "share"), [(None, 8), (0.0, 12), (0.2, 10), (0.4, 8), (1.0, 8)])
-def test_of_a_type_that_is_too_hard_more_is_rehearsed(rate: float | None, share: int) -> None:
-    buffer = Buffer(64)
-    for i in range(20):
-        buffer.add(task(f"def f(x):\n    return x + {i}"), 1, 0.5)
-    config = CurriculumConfig(means=("rehearsal", "mix"), rehearsal=0.5)
-    found = Curriculum(config, ("deduction",))
-    found.levels["deduction"] = Level(0.0, rate)
-    assert len(found.rehearse(buffer, 16, 16, random.Random(0))) == share
-
-
-@pytest.mark.parametrize(
-    ("rate", "solvable", "again", "new"),
-    [
-        (0.4, 20, {"deduction": 4, "abduction": 4}, {"deduction": 4, "abduction": 4}),
-        (0.0, 20, {"deduction": 6, "abduction": 4}, {"deduction": 2, "abduction": 4}),
-        (
-            0.0,
-            0,
-            {"abduction": 8},
-            {"deduction": 2, "abduction": 4},
-        ),  # of the other type there are new ones all the same
-    ],
-)
-def test_each_type_has_its_part_of_what_is_solved(
-    rate: float, solvable: int, again: dict[TaskType, int], new: dict[TaskType, int]
-) -> None:
-    kinds: tuple[TaskType, ...] = ("deduction", "abduction")
-    buffer, found = Buffer(64), Curriculum(CurriculumConfig(rehearsal=0.5), kinds)
-    for i in range(20):
-        buffer.add(task(f"def f(x):\n    return x + {i}"), 1, 0.5 if i < solvable else 0.0)
-        buffer.add(task(f"def f(x):\n    return x - {i}", "abduction"), 1, 0.5)
-    found.levels = {"deduction": Level(0.0, rate), "abduction": Level(0.0, 0.5)}
-    fresh = [kind for kind in kinds for _ in range(10)]
-    for seed in range(10):
-        rng = random.Random(seed)
-        rehearsed = found.rehearse(buffer, 16, len(fresh), rng)
-        assert Counter(e.task.type for e in rehearsed) == again
-        chosen = Counter(fresh[place] for place in found.choose(fresh, rehearsed, 16, rng))
-        assert chosen.total() == 16 - len(rehearsed) and all(chosen[kind] >= n for kind, n in new.items())
-        few = found.choose(fresh[:10], rehearsed, 16, rng)
-        assert len(few) == min(10, 16 - len(rehearsed))  # where the other type has none, the first gets its room
-
-
-def test_without_the_mix_new_tasks_are_drawn_at_random() -> None:
-    kinds: tuple[TaskType, ...] = ("deduction", "abduction")
-    fresh = [kind for kind in kinds for _ in range(10)]
-    for config in (CurriculumConfig(means=()), CurriculumConfig(enabled=False)):
-        found = Curriculum(config, kinds)
-        drawn = [found.choose(fresh, [], 6, random.Random(seed)) for seed in range(20)]
-        assert drawn == [random.Random(seed).sample(range(20), 20)[:6] for seed in range(20)]
-        assert found.growths(fresh, [], random.Random(0)) == [None] * 20
 
 
 def test_new_tasks_are_eased_the_likelier_the_lower_the_level() -> None:

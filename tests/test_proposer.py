@@ -9,7 +9,7 @@ from azr.buffer import Buffer
 from azr.config import CurriculumConfig, TasksConfig
 from azr.curriculum import Curriculum
 from azr.executor import Executor
-from azr.proposer import requests, validate
+from azr.proposer import dealt, requests, validate
 from azr.records import Completion, Pair, Proposal, Task, TaskType
 
 SORTED = "def f(xs):\n    ys = sorted(xs)\n    return ys[::2] + [len(xs), {}]"
@@ -51,3 +51,17 @@ def test_a_chat_prompt_for_inputs_shows_no_task_about_the_same_program() -> None
         for request in requests(TasksConfig(types=kinds, prompts=1), buffer, curriculum, "chat", rng):
             assert request.program == own.program
             assert [example.message for example in request.references] == ["the seed"]
+
+
+def test_prompts_are_dealt_over_the_types_in_turn() -> None:
+    kinds: list[TaskType] = ["deduction", "abduction", "induction"]
+    rng = random.Random(0)
+    assert dealt(TasksConfig(types=kinds, prompts=5), rng) == [*kinds, *kinds[:2]]
+    assert dealt(TasksConfig(types=kinds[:2], prompts=4), rng) == kinds[:2] * 2
+
+
+def test_with_fewer_prompts_than_types_every_type_has_its_turn() -> None:
+    config, rng = TasksConfig(prompts=2), random.Random(0)
+    found = [dealt(config, rng) for _ in range(60)]
+    assert all(len(set(types)) == 2 for types in found)
+    assert all(30 <= sum(kind in types for types in found) <= 50 for kind in config.types)

@@ -121,7 +121,7 @@ def evaluating(folder: Path) -> list[str]:
 
 def adaptive() -> list[str]:
     """Options of a curriculum, without the means whose prompts the tiny model has not learnt."""
-    means = "[vacuity, band, references, mix, rehearsal, renewal, easing]"
+    means = "[vacuity, band, references, rehearsal, renewal, easing]"
     values = {"enabled": "true", "means": means, "untrained_every": 3, "start_level": 0.3}
     return [part for key, value in values.items() for part in ("--set", f"curriculum.{key}={value}")]
 
