@@ -17,8 +17,6 @@ from azr.curriculum import Curriculum, Level
 from azr.errors import UserError
 from azr.records import TaskType
 
-RATES = st.floats(0, 1)
-
 
 def test_switched_off_it_is_the_plain_loop() -> None:
     off = Curriculum(CurriculumConfig(enabled=False))
@@ -31,6 +29,7 @@ def test_switched_off_it_is_the_plain_loop() -> None:
     assert off.program(buffer, random.Random(7)) == buffer.sample_program(random.Random(7))
     assert off.shape([proposal(t)]) == [None]
     assert off.rehearse(buffer, 16, 16, random.Random(0)) == []
+    assert off.growths(["deduction"] * 3, buffer.entries("deduction")[:1], random.Random(0)) == [None] * 4
     assert len(off.rehearse(buffer, 4, 1, random.Random(0))) == 3  # a step with too few new tasks is filled up
     off.observe([proposal(t)], [proposal(t)], {t.id: 1.0})
     assert off.levels["deduction"] == Level(1.0, None)
