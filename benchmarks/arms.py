@@ -19,7 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,22 +100,41 @@ def scores(place: Path, step: int | None) -> dict[TaskType, Score]:
     return found
 
 
-def table(trainings: Sequence[Training], untrained: dict[TaskType, Score], steps: Sequence[int]) -> str:
+Cell = Callable[[Score, Score | None], str]  # of a score and the untrained model's; None where it is that itself
+
+
+def table(
+    trainings: Sequence[Training], untrained: dict[TaskType, Score], steps: Sequence[int], name: str, cell: Cell
+) -> str:
     """One row a training and step."""
-    lines = ["| arm | seed | step | " + " | ".join(TYPES) + " |", "|" + "---|" * (3 + len(TYPES))]
-    lines.append("| untrained | | | " + " | ".join(_cell(untrained[kind]) for kind in TYPES) + " |")
+    lines = [f"| {name} | seed | step | " + " | ".join(TYPES) + " |", "|" + "---|" * (3 + len(TYPES))]
+    lines.append("| untrained | | | " + " | ".join(cell(untrained[kind], None) for kind in TYPES) + " |")
     for one in trainings:
         for step in steps:
             found = scores(one.place, step)
-            cells = [_cell(found[kind], untrained[kind]) for kind in TYPES]
+            cells = [cell(found[kind], untrained[kind]) for kind in TYPES]
             lines.append(f"| {one.arm.name} | {one.seed} | {step} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(score: Score, before: Score | None = None) -> str:
+def right(score: Score, before: Score | None) -> str:
+    """How many are right, and what that gained and lost."""
     text = f"{len(score.correct)}/{len(score.tasks)} = {len(score.correct) / len(score.tasks):.1%}"
     text += f", parsed {len(score.parsed) / len(score.tasks):.0%}"
     return text if before is None else f"{text}, {paired([(before, score)])}"
+
+
+def multiple(tasks: frozenset[str]) -> Cell:
+    """Of these tasks, by id: how many are right, that in multiples of the untrained model, and how many in form."""
+
+    def cell(score: Score, before: Score | None) -> str:
+        correct, parsed = len(score.correct & tasks), len(score.parsed & tasks)
+        first, count = len((before or score).correct & tasks), len(score.tasks & tasks)
+        times = f"{correct / first:.2f}" if first else "–"
+        of_parsed = f"{correct / parsed:.1%}" if parsed else "–"
+        return f"{correct}/{count}, {times} times; parsed {parsed / max(1, count):.0%}, right of parsed {of_parsed}"
+
+    return cell
 
 
 def paired(pairs: Sequence[tuple[Score, Score]]) -> str:
@@ -152,28 +171,6 @@ def against(trainings: Sequence[Training], untrained: dict[TaskType, Score], ste
     return "\n".join(lines)
 
 
-def multiples(
-    trainings: Sequence[Training], untrained: dict[TaskType, Score], steps: Sequence[int], tasks: frozenset[str]
-) -> str:
-    """Of these tasks, by id: how many are right, that in multiples of the untrained model, and of how many in form."""
-
-    def cell(score: Score, kind: TaskType) -> str:
-        right, parsed = len(score.correct & tasks), len(score.parsed & tasks)
-        first, count = len(untrained[kind].correct & tasks), len(score.tasks & tasks)
-        times = f"{right / first:.2f}" if first else "–"
-        of_parsed = f"{right / parsed:.1%}" if parsed else "–"
-        return f"{right}/{count}, {times} times; parsed {parsed / max(1, count):.0%}, right of parsed {of_parsed}"
-
-    lines = ["| of CRUXEval | seed | step | " + " | ".join(TYPES) + " |", "|" + "---|" * (3 + len(TYPES))]
-    lines.append("| untrained | | | " + " | ".join(cell(untrained[kind], kind) for kind in TYPES) + " |")
-    for one in trainings:
-        for step in steps:
-            found = scores(one.place, step)
-            cells = [cell(found[kind], kind) for kind in TYPES]
-            lines.append(f"| {one.arm.name} | {one.seed} | {step} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
@@ -202,12 +199,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not scores(first.place, None):
             first.azr("heldout", "score")
         untrained = scores(first.place, None)
-        print(table(trainings, untrained, steps))
+        print(table(trainings, untrained, steps, "arm", right))
         print("\n" + "\n".join(against(trainings, untrained, step) for step in steps))
         if programs:
             held_out = HeldOut.load(folder / "heldout.jsonl").tasks
             chosen = frozenset(task.id for task in held_out if task.program in programs)
-            print("\n" + multiples(trainings, untrained, steps, chosen))
+            print("\n" + table(trainings, untrained, steps, "of CRUXEval", multiple(chosen)))
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

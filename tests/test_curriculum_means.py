@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from curriculum_samples import BAND, MEANS, PROGRAMS, curriculum, difficulty, filled, proposal, task
@@ -15,7 +17,9 @@ from azr.buffer import Buffer, Entry
 from azr.config import CurriculumConfig
 from azr.curriculum import Curriculum, Level
 from azr.errors import UserError
+from azr.executor import Executor
 from azr.records import TaskType
+from azr.selfplay import tasks_to_solve
 
 
 def test_switched_off_it_is_the_plain_loop() -> None:
@@ -182,6 +186,28 @@ def test_what_fills_up_a_step_is_seldom_hopeless_and_of_all_types_of_data() -> N
     texts = sum("[" in t.program for t in drawn) / len(drawn)
     assert 0.02 < hopeless < 0.12  # 45% of the buffer
     assert 0.25 < texts < 0.5  # 9% of the buffer
+
+
+def test_new_tasks_are_drawn_at_random_for_the_room_that_rehearsals_leave(executor: Executor) -> None:
+    kinds: tuple[TaskType, ...] = ("deduction", "abduction")
+    fresh = [proposal(task(program, kind)) for kind in kinds for program in PROGRAMS]
+    buffer, found = Buffer(64), rehearsing(0.5, *kinds)
+    for kind in kinds:
+        for i in range(4):
+            buffer.add(task(f"def f(x):\n    return x + {i}", kind), 1, 0.5)
+    chosen: Counter[str] = Counter()
+    for seed in range(40):
+        play: Any = SimpleNamespace(
+            seed=lambda *_, seed=seed: seed,
+            config=SimpleNamespace(tasks=SimpleNamespace(solved=8)),
+            curriculum=found,
+            buffer=buffer,
+            executor=executor,
+        )
+        _, tasks, new = tasks_to_solve(play, 1, fresh, range(len(fresh)))
+        assert len(tasks) == 8 and new == 4
+        chosen.update(one.id for one in tasks[:new])
+    assert len(chosen) == len(fresh) and max(chosen.values()) < 30  # 13 of 40 each
 
 
 def test_new_tasks_are_eased_the_likelier_the_lower_the_level() -> None:
